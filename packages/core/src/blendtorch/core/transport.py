@@ -1,0 +1,201 @@
+"""PUSH and PULL sockets that carry messages: the only module that knows zmq.
+
+Blender binds a `Push`, each consumer connects a `Pull` to all of them. Messages are fair-queued, each goes to exactly
+one consumer, and one consumer sees the messages of each instance in order. Queues are bounded on both sides: when a
+consumer is slow its queues fill up and `Push.send` waits. Nothing else controls the flow.
+"""
+
+import errno
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Self
+
+import zmq
+from blendtorch.core import wire
+from blendtorch.core.errors import AddressError, BlendtorchError
+from blendtorch.core.messages import Message
+from zmq.utils.monitor import recv_monitor_message
+
+DEFAULT_QUEUE_SIZE = 10
+MAX_MESSAGE_BYTES = 1 << 30  # of one part; libzmq allocates what a header claims, so it is told where to stop
+MAX_IPC_PATH_BYTES = 107  # sockaddr_un.sun_path, with its final zero
+_INTERRUPT_MS = 200  # Python sees signals at least so often while a socket waits
+
+
+class Push:
+    """The sending end: binds, and queues for the consumers that are connected.
+
+    Parameters
+    ----------
+    address : str
+        `tcp://host:port` or `ipc:///path`.
+    queue_size : int
+        Messages queued per consumer before `send` waits.
+    linger_ms : int
+        How long `close` waits for queued messages to leave; -1 for as long as it takes.
+
+    Raises
+    ------
+    AddressError
+        If the address is malformed or in use.
+    """
+
+    def __init__(self, address: str, queue_size: int = DEFAULT_QUEUE_SIZE, linger_ms: int = -1) -> None:
+        self.address = address
+        check_address(address)
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.PUSH)
+        self._socket.set_hwm(queue_size)
+        self._socket.setsockopt(zmq.LINGER, linger_ms)
+        # Queue only for consumers whose handshake is done: what is queued for one that never comes is lost.
+        self._socket.setsockopt(zmq.IMMEDIATE, 1)
+        self._socket.copy_threshold = 0  # the parts own their memory: hand it over, do not copy it a second time
+        try:
+            self._socket.bind(address)
+        except zmq.ZMQError as error:
+            self.close(linger_ms=0)
+            raise _bind_error(address, error) from None
+
+    def send(self, parts: Sequence[wire.Part], timeout_ms: int | None = None) -> bool:
+        """Queue one encoded message; wait while every queue is full, or no consumer is connected.
+
+        Parameters
+        ----------
+        parts : sequence of bytes-like
+            From `wire.encode`. Their memory belongs to the socket from now on.
+        timeout_ms : int, optional
+            Give up after so long. None waits for ever.
+
+        Returns
+        -------
+        bool
+            Whether the message was queued.
+        """
+        deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
+        while not self._socket.poll(_INTERRUPT_MS if deadline is None else _remaining_ms(deadline), zmq.POLLOUT):
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+        self._socket.send_multipart(parts, copy=False)
+        return True
+
+    def close(self, linger_ms: int | None = None) -> None:
+        """Close, after `linger_ms` at most (default: as constructed). Closing twice does nothing."""
+        if not self._socket.closed:
+            self._socket.close(linger_ms)
+        self._context.term()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class Pull:
+    """The receiving end: connects to any number of `Push` addresses, which need not exist yet.
+
+    Parameters
+    ----------
+    addresses : sequence of str
+    queue_size : int
+        Messages queued per sender before that one has to wait.
+
+    Attributes
+    ----------
+    connected : set of str
+        The addresses whose sender is connected at present; brought up to date by `wait`.
+
+    Raises
+    ------
+    AddressError
+        If an address is malformed.
+    """
+
+    def __init__(self, addresses: Sequence[str], queue_size: int = DEFAULT_QUEUE_SIZE) -> None:
+        for address in addresses:
+            check_address(address)
+        self.connected: set[str] = set()
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.PULL)
+        self._socket.set_hwm(queue_size)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        try:
+            for address in addresses:
+                self._socket.connect(address)
+        except zmq.ZMQError as error:
+            self.close()
+            raise AddressError(f"cannot connect to {address}: {error.strerror}") from None
+
+    def wait(self, timeout_ms: int) -> bool:
+        """Wait for a message, `timeout_ms` at most; return whether there is one."""
+        self._follow_connections()
+        return bool(self._socket.poll(timeout_ms, zmq.POLLIN))
+
+    def receive(self) -> Message:
+        """Take the next message; waits until there is one.
+
+        Raises
+        ------
+        DecodeError
+            If what arrived is not a message that the schema allows. The next one may be.
+        """
+        # Frame.buffer is the memory that libzmq received into: ours alone, writable, freed with the last array over it.
+        return wire.decode([part.buffer for part in self._socket.recv_multipart(copy=False)])
+
+    def close(self) -> None:
+        """Close; what lies in the queue is lost. Closing twice does nothing."""
+        if not self._socket.closed:
+            self._socket.disable_monitor()
+            self._monitor.close(0)
+            self._socket.close(0)
+        self._context.term()
+
+    def _follow_connections(self) -> None:
+        while self._monitor.poll(0):
+            event = recv_monitor_message(self._monitor)
+            address = event["endpoint"].decode()
+            if event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self.connected.add(address)
+            else:
+                self.connected.discard(address)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+def check_address(address: str) -> None:
+    """Refuse an address that no socket understands.
+
+    Raises
+    ------
+    AddressError
+        Says what an address looks like.
+    """
+    protocol, separator, rest = address.partition("://")
+    if not separator or not rest or protocol not in ("tcp", "ipc"):
+        raise AddressError(f"{address!r} is no address: expected tcp://host:port or ipc:///path")
+    if protocol == "ipc" and len(rest.encode()) > MAX_IPC_PATH_BYTES:
+        raise AddressError(
+            f"{address} is too long for a socket, {MAX_IPC_PATH_BYTES} bytes at most: "
+            "use a shorter socket name, or a shorter TMPDIR"
+        )
+    if protocol == "tcp" and not rest.rpartition(":")[2].isdigit():
+        raise AddressError(f"{address!r} has no port: expected tcp://host:port")
+
+
+def _bind_error(address: str, error: zmq.ZMQError) -> BlendtorchError:
+    if error.errno == errno.EADDRINUSE:
+        return AddressError(f"{address} is in use: another launch listens there; end it, or choose another start_port")
+    return AddressError(f"cannot listen on {address}: {error.strerror}")
+
+
+def _remaining_ms(deadline: float) -> int:
+    return max(0, min(_INTERRUPT_MS, round((deadline - time.monotonic()) * 1000)))

@@ -1,0 +1,79 @@
+"""Coordinates of objects as they are drawn: modifiers, animation and parents applied."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from blendtorch.btb import blender
+from blendtorch.core import geometry
+from blendtorch.core.errors import SceneError
+
+Array = npt.NDArray[np.float64]
+
+
+def object_coordinates(*objs: Any, depsgraph: Any = None) -> Array:
+    """Collect the vertices of objects, each in its object frame.
+
+    Parameters
+    ----------
+    *objs : bpy.types.Object
+        Meshes, and what Blender can turn into one: curves, texts, surfaces, metaballs.
+    depsgraph : bpy.types.Depsgraph, optional
+        Default: the current one, brought up to date.
+
+    Returns
+    -------
+    ndarray, shape (N, 3), float64
+        In scene units, in the order of the objects.
+
+    Raises
+    ------
+    SceneError
+        If an object has no geometry.
+    """
+    graph = depsgraph or blender.depsgraph()
+    return _stack([_vertices(obj.evaluated_get(graph)) for obj in objs])
+
+
+def world_coordinates(*objs: Any, depsgraph: Any = None) -> Array:
+    """Collect the vertices of objects in the world frame; parameters and errors as `object_coordinates`."""
+    graph = depsgraph or blender.depsgraph()
+    evaluated = [obj.evaluated_get(graph) for obj in objs]
+    return _stack([geometry.transform(obj.matrix_world, _vertices(obj)) for obj in evaluated])
+
+
+def bbox_world_coordinates(*objs: Any, depsgraph: Any = None) -> Array:
+    """Collect the corners of the bounding boxes of objects in the world frame.
+
+    Parameters
+    ----------
+    *objs : bpy.types.Object
+    depsgraph : bpy.types.Depsgraph, optional
+        Default: the current one, brought up to date.
+
+    Returns
+    -------
+    ndarray, shape (8 * len(objs), 3), float64
+        Each box is along its object's axes; corners in Blender's order.
+    """
+    graph = depsgraph or blender.depsgraph()
+    evaluated = [obj.evaluated_get(graph) for obj in objs]
+    return _stack([geometry.transform(obj.matrix_world, [tuple(corner) for corner in obj.bound_box]) for obj in evaluated])
+
+
+def _vertices(evaluated: Any) -> Array:
+    try:
+        mesh = evaluated.to_mesh()
+    except RuntimeError:
+        mesh = None
+    if mesh is None:
+        raise SceneError(f"object {evaluated.name!r} of type {evaluated.type} has no vertices; its place is matrix_world")
+    points = np.empty((len(mesh.vertices), 3), np.float32)
+    mesh.vertices.foreach_get("co", points.ravel())
+    evaluated.to_mesh_clear()
+    return points.astype(np.float64)
+
+
+def _stack(points: Sequence[Array]) -> Array:
+    return np.concatenate(points) if points else np.empty((0, 3))

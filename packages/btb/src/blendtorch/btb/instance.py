@@ -1,0 +1,85 @@
+"""One Blender instance: from the launcher's specification to the end of its script, and how it ends."""
+
+import os
+import random
+import runpy
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import bpy
+import msgspec
+import numpy as np
+from blendtorch.btb import blender, publisher
+from blendtorch.core.launch import InstanceFiles, InstanceSpec, Report
+
+_files: InstanceFiles | None = None  # of the instance that runs in this process, once it runs
+
+
+def run(spec_path: str) -> None:
+    """Do what a launcher's specification says: open the scene, seed, run the script, report.
+
+    In background the process ends here, with the script's exit code. In a window it stays.
+
+    Parameters
+    ----------
+    spec_path : str
+        Of an `InstanceSpec` in a launch folder.
+    """
+    global _files
+    spec = msgspec.json.decode(Path(spec_path).read_bytes(), type=InstanceSpec)
+    _files = InstanceFiles.of_spec(Path(spec_path))
+    _end_without_launcher(spec.launcher_pid)
+    with reporting():
+        if spec.opens_scene:
+            blender.open_scene(spec.scene, spec.autoexec)
+        if not spec.autoexec and (notice := blender.scripts_not_run()):
+            print(notice, file=sys.stderr)
+            _files.write_report(Report(notice=notice))
+        blender.set_render_threads(spec.threads)
+        random.seed(spec.seed)
+        np.random.seed(spec.seed % 2**32)
+        sys.argv = [spec.script, "--", *spec.arguments]
+        runpy.run_path(spec.script, run_name="__main__")
+        if bpy.app.background:
+            for open_publisher in list(publisher.open_publishers):
+                open_publisher.close()
+            _exit(0)
+
+
+@contextmanager
+def reporting() -> Iterator[None]:
+    """End the process when what runs inside raises, and say why to the launcher and to the consumers."""
+    try:
+        yield
+    except SystemExit as request:
+        for open_publisher in list(publisher.open_publishers):
+            open_publisher.close()
+        _exit(request.code if isinstance(request.code, int) else int(request.code is not None))
+    except BaseException as error:  # noqa: BLE001 - a KeyboardInterrupt too ends the instance, and is said
+        text, trace = "".join(traceback.format_exception_only(error)).strip(), traceback.format_exc()
+        print(trace, file=sys.stderr, flush=True)
+        if _files is not None:
+            _files.write_report(Report(error=text, traceback=trace))
+        for open_publisher in list(publisher.open_publishers):
+            open_publisher.fail(text, trace)
+        _exit(1)
+
+
+def _exit(code: int) -> None:
+    """End without tearing Blender down: everything worth keeping has left, and a window would ask what to do."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
+
+
+def _end_without_launcher(pid: int) -> None:
+    """End if the launcher died while this instance started: its guard may not have known of it yet."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        os._exit(1)
+    except PermissionError:
+        pass

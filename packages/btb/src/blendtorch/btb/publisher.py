@@ -1,0 +1,94 @@
+"""Publishing samples: the last step of a frame on the Blender side."""
+
+import weakref
+from typing import Any
+
+import msgspec
+from blendtorch.btb.convert import convert
+from blendtorch.core import wire
+from blendtorch.core.errors import EncodeError
+from blendtorch.core.messages import EndOfStream, Failure, Frame
+from blendtorch.core.payload import Payload
+from blendtorch.core.transport import DEFAULT_QUEUE_SIZE, Push
+
+open_publishers: weakref.WeakSet["DataPublisher"] = weakref.WeakSet()
+_FAREWELL_MS = 2000  # how long a failing instance tries to tell its consumer
+
+
+class DataPublisher:
+    """Sends samples to whoever is connected.
+
+    Parameters
+    ----------
+    address : str
+        Where to listen: an address from `parse_blendtorch_args().btsockets`.
+    btid : int, optional
+        Number of this instance; every item carries it. Default 0.
+    send_hwm : int
+        Samples queued per consumer before `publish` waits.
+    lingerms : int
+        How long `close` and the end of the script wait for queued samples to leave, in milliseconds;
+        -1 as long as it takes.
+    payload : type, optional
+        A Struct that declares the fields; samples that do not fit are refused. See `blendtorch.core.payload`.
+
+    Raises
+    ------
+    AddressError
+        If the address is malformed or in use.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        btid: int | None = None,
+        send_hwm: int = DEFAULT_QUEUE_SIZE,
+        lingerms: int = -1,
+        payload: type[msgspec.Struct] | None = None,
+    ) -> None:
+        self.btid = btid or 0
+        self._sequence = 0
+        self._payload = None if payload is None else Payload(payload)
+        self._push = Push(address, send_hwm, lingerms)
+        open_publishers.add(self)
+
+    def publish(self, **data: Any) -> None:
+        """Send one sample. Waits while the consumers are too slow to take it.
+
+        The arrays may be changed as soon as this returns: what is sent is a snapshot.
+
+        Parameters
+        ----------
+        **data
+            None, bool, int, float, complex, str, bytes, list, tuple, dict, set, datetime, Path, numpy arrays and
+            scalars, mathutils types and bpy property arrays.
+
+        Raises
+        ------
+        EncodeError
+            If a value cannot travel, or a field is called `btid`. Nothing is sent then.
+        PayloadError
+            If the sample does not fit the declared payload. Nothing is sent then.
+        """
+        if "btid" in data:
+            raise EncodeError("btid: this field is added by blendtorch; give yours another name")
+        if self._payload is not None:
+            data = {name: convert(value) for name, value in data.items()}
+            self._payload.check(data)
+        self._push.send(wire.encode(Frame(btid=self.btid, sequence=self._sequence, data=data), convert))
+        self._sequence += 1
+
+    def close(self) -> None:
+        """Say that the stream has ended, and wait until everything has left. Closing twice does nothing."""
+        if self in open_publishers:
+            open_publishers.discard(self)
+            self._push.send(wire.encode(EndOfStream(btid=self.btid, sequence=self._sequence)), timeout_ms=0)
+            self._push.close()
+
+    def fail(self, error: str, traceback: str) -> None:
+        """Tell a consumer that the script has failed, if one takes it in time, and close."""
+        if self in open_publishers:
+            open_publishers.discard(self)
+            failure = Failure(btid=self.btid, sequence=self._sequence, error=error, traceback=traceback)
+            self._push.send(wire.encode(failure), timeout_ms=_FAREWELL_MS)
+            self._push.close(linger_ms=_FAREWELL_MS)

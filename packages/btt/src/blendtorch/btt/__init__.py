@@ -1,0 +1,16 @@
+"""The PyTorch side of blendtorch: launch Blender, receive what it renders as a dataset."""
+
+from typing import Any
+
+from blendtorch.btt import colors
+from blendtorch.btt.dataset import RemoteIterableDataset
+from blendtorch.btt.launch_info import Addresses, LaunchInfo
+from blendtorch.btt.launcher import BlenderLauncher
+from blendtorch.btt.runtimes import discover_blender
+from blendtorch.core.errors import name_to_come
+
+__all__ = ["Addresses", "BlenderLauncher", "LaunchInfo", "RemoteIterableDataset", "colors", "discover_blender"]
+
+
+def __getattr__(name: str) -> Any:
+    raise name_to_come("btt", name, ("DuplexChannel", "FileDataset", "FileReader", "FileRecorder", "env"))

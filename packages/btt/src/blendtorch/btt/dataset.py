@@ -1,0 +1,149 @@
+"""The stream of frames as a PyTorch dataset."""
+
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+from blendtorch.btt import workers
+from blendtorch.btt.quota import Quota, SharedCount
+from blendtorch.btt.receiver import Receiver
+from blendtorch.core.errors import AddressError, LaunchError
+from blendtorch.core.payload import Payload
+from blendtorch.core.transport import DEFAULT_QUEUE_SIZE
+from torch.utils.data import IterableDataset
+
+DEFAULT_TIMEOUT_MS = 60_000  # EEVEE without a GPU compiles its shaders for up to 28 s before its first frame
+_SLICE_MS = 100  # a worker that waits looks up so often
+
+
+class RemoteIterableDataset(IterableDataset[Any]):
+    """What Blender instances publish, as items.
+
+    An item is a dict of the fields that a script published, and `btid`, the number of the instance. Its arrays are
+    writable, aligned, C-contiguous and the caller's own. Each message reaches one worker, and one worker sees the
+    messages of each instance in order.
+
+    The receive queue belongs to the dataset in its process: what is left of one epoch comes in the next one. Where
+    DataLoader ends its workers after each epoch (`persistent_workers=False`), what they had queued goes with them.
+
+    Parameters
+    ----------
+    addresses : sequence of str
+        `launch_info.addresses[name]`, or addresses by hand.
+    queue_size : int
+        Frames queued per instance and worker before the instance has to wait.
+    timeoutms : int
+        How long to wait for a sign of life (a frame, an instance that connects), in milliseconds; -1 for ever.
+    max_items : int
+        Items of an epoch, over all workers.
+    item_transform : callable, optional
+        Called with each item, in the worker; what it returns is yielded.
+    payload : type, optional
+        A Struct that declares the fields; items that do not fit are refused. See `blendtorch.core.payload`.
+
+    Raises
+    ------
+    AddressError
+        If there are no addresses, or one is malformed.
+    LaunchError
+        If an argument is out of range.
+
+    Notes
+    -----
+    Iterating raises `InstanceError` when an instance failed or died, `StreamTimeoutError` after silence, `DecodeError`
+    and `PayloadError` for what does not fit. They come through DataLoader workers with their own types.
+    """
+
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        queue_size: int = DEFAULT_QUEUE_SIZE,
+        timeoutms: int = DEFAULT_TIMEOUT_MS,
+        max_items: int = 100_000,
+        item_transform: Callable[[dict[str, Any]], Any] | None = None,
+        payload: type[msgspec.Struct] | None = None,
+    ) -> None:
+        if isinstance(addresses, str) or not addresses:
+            raise AddressError(f"addresses: expected a list of addresses, got {addresses!r}")
+        if queue_size < 1:
+            raise LaunchError(f"queue_size is {queue_size}: expected 1 or more")
+        self.addresses = addresses
+        self.queue_size = queue_size
+        self.timeoutms = timeoutms
+        self.item_transform = item_transform
+        self.payload = payload
+        self.stream_length(max_items)
+        self._count = SharedCount()
+        self._iteration = 0
+        self._receivers: dict[int, Receiver] = {}
+
+    def stream_length(self, max_items: int) -> None:
+        """Set the number of items of an epoch, over all workers, from the next epoch on.
+
+        Raises
+        ------
+        LaunchError
+            If it is negative.
+        """
+        if max_items < 0:
+            raise LaunchError(f"max_items is {max_items}: expected 0 or more")
+        self.max_items = max_items
+
+    def close(self) -> None:
+        """Close this process's receive queue; iterating opens a new one. Workers close theirs when they end."""
+        receiver = self._receivers.pop(os.getpid(), None)
+        if receiver is not None:
+            receiver.close()
+
+    def __iter__(self) -> Iterator[Any]:
+        """Begin an epoch."""
+        workers.end_with_parent()
+        quota = Quota(self.max_items, self._count, self._iteration)
+        self._iteration += 1
+        return self._stream(quota, workers.find_stop())
+
+    def _stream(self, quota: Quota, stop: Callable[[], bool]) -> Iterator[Any]:
+        receiver = self._receiver()
+        payload = None if self.payload is None else Payload(self.payload)
+        receiver.rest()
+        try:
+            while not quota.exhausted() and not stop():
+                ended = receiver.ended()
+                if not ended and not quota.in_share():
+                    # The rest of the epoch is for the others, unless the stream ends before they have it.
+                    time.sleep(_SLICE_MS / 1000)
+                    receiver.check()
+                elif receiver.wait(0 if ended else _SLICE_MS):
+                    if not quota.take():
+                        return
+                    frame = receiver.take()
+                    if payload is not None:
+                        payload.check(frame.data)
+                    yield self._item({**frame.data, "btid": frame.btid})
+                    receiver.rest()
+                elif ended:
+                    return
+        finally:
+            quota.release()
+
+    def _item(self, item: dict[str, Any]) -> Any:
+        """Transform an item; subclasses may override it, as in 0.4."""
+        return item if self.item_transform is None else self.item_transform(item)
+
+    def _receiver(self) -> Receiver:
+        pid = os.getpid()  # a forked worker inherits its parent's, which is not for it to use or to close
+        if pid not in self._receivers:
+            self._receivers[pid] = Receiver(self.addresses, self.queue_size, self.timeoutms / 1000)
+            weakref.finalize(self, _close_in, pid, self._receivers[pid])
+        return self._receivers[pid]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_receivers": {}}
+
+
+def _close_in(pid: int, receiver: Receiver) -> None:
+    if os.getpid() == pid:
+        receiver.close()

@@ -1,0 +1,97 @@
+"""What a launch tells its consumers: addresses, commands, logs."""
+
+import json
+from collections.abc import Iterable
+from os import PathLike
+from pathlib import Path
+from subprocess import Popen
+from typing import IO, Any, Self
+
+from blendtorch.core.errors import LaunchError
+
+
+class Addresses(list[str]):
+    """The addresses of one named socket, one per instance.
+
+    Attributes
+    ----------
+    launch_folder : Path or None
+        The private folder of the launch, where a consumer on the same machine learns how instances end.
+    """
+
+    launch_folder: Path | None
+
+    def __init__(self, addresses: Iterable[str] = (), launch_folder: str | PathLike[str] | None = None) -> None:
+        super().__init__(addresses)
+        self.launch_folder = None if launch_folder is None else Path(launch_folder)
+
+    def __reduce__(self) -> Any:
+        return type(self), (list(self), self.launch_folder)
+
+
+class LaunchInfo:
+    """Running Blender instances.
+
+    Attributes
+    ----------
+    addresses : dict of str to Addresses
+        By socket name.
+    commands : list of list of str
+        The command line of each instance.
+    processes : list of subprocess.Popen or None
+        None where it was read from a file.
+    logs : list of Path
+        Where each instance's output goes.
+    """
+
+    def __init__(
+        self,
+        addresses: dict[str, Addresses],
+        commands: list[list[str]],
+        processes: list[Popen[bytes]] | None = None,
+        logs: Iterable[Path] = (),
+        launch_folder: Path | None = None,
+    ) -> None:
+        self.addresses = addresses
+        self.commands = commands
+        self.processes = processes
+        self.logs = list(logs)
+        self.launch_folder = launch_folder
+
+    @staticmethod
+    def save_json(file: str | PathLike[str] | IO[str], launch_info: "LaunchInfo") -> None:
+        """Write everything but the processes to a path or an open text file."""
+        text = json.dumps(
+            {
+                "addresses": launch_info.addresses,
+                "commands": launch_info.commands,
+                "logs": [str(log) for log in launch_info.logs],
+                "launch_folder": launch_info.launch_folder and str(launch_info.launch_folder),
+            },
+            indent=4,
+        )
+        if isinstance(file, (str, PathLike)):
+            Path(file).write_text(text)
+        else:
+            file.write(text)
+
+    @classmethod
+    def load_json(cls, file: str | PathLike[str] | IO[str]) -> Self:
+        """Read what `save_json` wrote, from a path or an open text file.
+
+        On another machine the launch folder is out of reach, and left out.
+
+        Raises
+        ------
+        LaunchError
+            If it is no such file.
+        """
+        text = Path(file).read_text() if isinstance(file, (str, PathLike)) else file.read()
+        try:
+            data = json.loads(text)
+            folder = data.get("launch_folder")
+            folder = Path(folder) if folder and Path(folder).is_dir() else None
+            addresses = {name: Addresses(values, folder) for name, values in data["addresses"].items()}
+            return cls(addresses, data["commands"], None, [Path(log) for log in data.get("logs", [])], folder)
+        except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+            raise LaunchError(f"{file} holds no launch information: {error!r}") from None

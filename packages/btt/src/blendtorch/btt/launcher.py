@@ -1,0 +1,290 @@
+"""Launching Blender instances, watching them, and ending them with everything they started."""
+
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+import numpy as np
+from blendtorch.btt import processes
+from blendtorch.btt.cpus import allowed_cpus
+from blendtorch.btt.launch_addresses import (
+    DEFAULT_START_PORT,
+    make_addresses,
+    make_launch_folder,
+)
+from blendtorch.btt.launch_info import Addresses, LaunchInfo
+from blendtorch.btt.launch_watch import describe_end
+from blendtorch.btt.runtimes import Runtime, find_runtime
+from blendtorch.core.errors import InstanceError, LaunchError
+from blendtorch.core.launch import InstanceFiles, InstanceSpec, write_atomically
+
+logger = logging.getLogger("blendtorch")
+
+_WATCH_S = 0.1
+# Each sizes its pool by the machine's CPUs, in every instance: more threads than CPUs, and slower.
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
+
+
+class BlenderLauncher:
+    """Runs Blender instances while its `with` block runs.
+
+    Parameters
+    ----------
+    scene : path or None
+        The .blend file. Empty or None for Blender's factory scene (never the user's startup file).
+    script : path
+        The Python script that each instance runs.
+    num_instances : int
+    named_sockets : sequence of str
+        One address each and per instance is chosen: the script finds its own in `parse_blendtorch_args().btsockets`,
+        this side finds all in `launch_info.addresses`.
+    start_port : int, optional
+        First tcp port. Default 11000.
+    bind_addr : str, optional
+        The host that instances listen on, for tcp; 'primaryip' for this machine's address in its network. Default 127.0.0.1.
+    instance_args : sequence of sequences of str, optional
+        More arguments for the script of each instance.
+    proto : {'ipc', 'tcp'}, optional
+        Default: 'ipc', sockets in a private folder; 'tcp' where `start_port` or `bind_addr` is given.
+    blend_path : path, optional
+        Which Blender: an executable, a Python that has the bpy module, or a folder to look in.
+        Default: see `discover_blender`.
+    seed : int, optional
+        Instance i seeds `random` and `numpy.random` with seed + i before its script starts. Default: a random one.
+    background : bool
+        Without a window. False needs a blender executable and a display.
+    enable_autoexec : bool
+        Let scripts inside the .blend run. They can do what you can.
+    show_output : bool
+        Let the instances write to this terminal instead of to their log files.
+
+    Attributes
+    ----------
+    launch_info : LaunchInfo or None
+        Addresses, commands, processes and logs, inside the `with` block.
+
+    Raises
+    ------
+    LaunchError
+        If an argument is wrong, or the scene or the script does not exist.
+    BlenderNotFoundError
+        If there is no Blender to launch; says what was tried.
+    AddressError
+        On entering the block: if a port is in use.
+    """
+
+    def __init__(
+        self,
+        scene: str | PathLike[str] | None,
+        script: str | PathLike[str],
+        num_instances: int = 1,
+        named_sockets: Sequence[str] | None = None,
+        start_port: int | None = None,
+        bind_addr: str | None = None,
+        instance_args: Sequence[Sequence[str]] | None = None,
+        proto: str | None = None,
+        blend_path: str | PathLike[str] | None = None,
+        seed: int | None = None,
+        background: bool = True,
+        enable_autoexec: bool = False,
+        show_output: bool = False,
+    ) -> None:
+        if num_instances < 1:
+            raise LaunchError(f"num_instances is {num_instances}: expected 1 or more")
+        if instance_args is not None and len(instance_args) != num_instances:
+            raise LaunchError(f"instance_args has {len(instance_args)} entries for {num_instances} instances")
+        self._scene = _existing(scene, "scene") if scene and str(scene) else ""
+        self._script = _existing(script, "script")
+        self._num_instances = num_instances
+        self._named_sockets = list(named_sockets or [])
+        self._proto = proto or ("ipc" if start_port is None and bind_addr is None else "tcp")
+        self._bind_addr = bind_addr or "127.0.0.1"
+        self._start_port = DEFAULT_START_PORT if start_port is None else start_port
+        self._instance_args = [[str(arg) for arg in args] for args in instance_args or [()] * num_instances]
+        self._seed = int(np.random.default_rng().integers(2**31 - num_instances)) if seed is None else seed
+        self._background = background
+        self._enable_autoexec = enable_autoexec
+        self._show_output = show_output
+        if not background and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            raise LaunchError("background=False opens a window, and there is no display: leave it out, or run under xvfb-run")
+        self._runtime: Runtime = find_runtime(blend_path, background)
+        self.launch_info: LaunchInfo | None = None
+        self._files: list[InstanceFiles] = []
+        self._guard: subprocess.Popen[bytes] | None = None
+        self._leaving = threading.Event()
+        self._watcher: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        """Start the instances."""
+        if self.launch_info is not None:
+            raise LaunchError("this launcher is running already: make another one")
+        folder = make_launch_folder()
+        self.launch_info = LaunchInfo({}, [], [], launch_folder=folder)
+        self._leaving.clear()
+        try:
+            self._start(folder, self.launch_info)
+        except BaseException:
+            self._end()
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """End the instances and everything they started."""
+        folder = self._running().launch_folder
+        failed = [files for files in self._files if files.read_exit_code()]
+        self._end()
+        if folder is None:
+            return
+        if not failed:
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        for path in folder.iterdir():
+            if path.suffix != ".log":
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        logger.warning("Logs are kept: %s", ", ".join(str(files.log) for files in failed))
+
+    def assert_alive(self) -> None:
+        """Raise if an instance is not running any more.
+
+        Raises
+        ------
+        InstanceError
+            Which one, and what is known of its end.
+        """
+        for process, files in zip(self._running().processes or [], self._files, strict=True):
+            if process.poll() is not None:
+                self._note_ends()
+                raise InstanceError(describe_end(files))
+
+    def wait(self) -> None:
+        """Wait until every instance has ended by itself.
+
+        Raises
+        ------
+        InstanceError
+            If one of them failed.
+        """
+        for process, files in zip(self._running().processes or [], self._files, strict=True):
+            if process.wait():
+                self._note_ends()
+                raise InstanceError(describe_end(files))
+
+    def _running(self) -> LaunchInfo:
+        if self.launch_info is None:
+            raise LaunchError("this launcher is not running: use it in a `with` block")
+        return self.launch_info
+
+    def _start(self, folder: Path, info: LaunchInfo) -> None:
+        addresses = make_addresses(
+            self._named_sockets, self._num_instances, folder, self._proto, self._bind_addr, self._start_port
+        )
+        info.addresses = {name: Addresses(values, folder) for name, values in addresses.items()}
+        self._files = [InstanceFiles(folder, number) for number in range(self._num_instances)]
+        info.logs = [files.log for files in self._files]
+        threads = max(1, allowed_cpus() // self._num_instances)
+        environment = self._environment(folder, threads)
+        self._guard = subprocess.Popen(
+            [sys.executable, processes.__file__, str(os.getpid()), str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        for files in self._files:
+            spec = self._spec(files.number, addresses, threads)
+            write_atomically(files.spec, msgspec.json.format(msgspec.json.encode(spec)))
+        for files in self._files:
+            self._start_instance(files, info, threads, environment)
+        self._watcher = threading.Thread(target=self._watch, name="blendtorch-watch", daemon=True)
+        self._watcher.start()
+
+    def _spec(self, number: int, addresses: dict[str, list[str]], threads: int) -> InstanceSpec:
+        sockets = [f"{name}={values[number]}" for name, values in addresses.items()]
+        seed = self._seed + number
+        return InstanceSpec(
+            btid=number,
+            seed=seed,
+            script=self._script,
+            scene=self._scene,
+            opens_scene=self._background,
+            # The sockets come first: what follows them ends their list, whatever the user's arguments look like.
+            arguments=["-btsockets", *sockets, "-btid", str(number), "-btseed", str(seed), *self._instance_args[number]],
+            threads=threads,
+            autoexec=self._enable_autoexec,
+            launcher_pid=os.getpid(),
+        )
+
+    def _environment(self, folder: Path, threads: int) -> dict[str, str]:
+        environment = {**dict.fromkeys(_THREAD_VARIABLES, str(threads)), **os.environ, "PYTHONUNBUFFERED": "1"}
+        if lent := self._runtime.lend(folder / "python"):
+            environment["PYTHONPATH"] = os.pathsep.join([str(lent), *filter(None, [os.environ.get("PYTHONPATH")])])
+        return environment
+
+    def _start_instance(self, files: InstanceFiles, info: LaunchInfo, threads: int, environment: dict[str, str]) -> None:
+        spec = msgspec.json.decode(files.spec.read_bytes(), type=InstanceSpec)
+        command = self._runtime.command(
+            files.spec, self._scene, spec.arguments, threads, self._background, self._enable_autoexec
+        )
+        with files.log.open("wb") as log:
+            output = None if self._show_output else log
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                start_new_session=True,  # a process group to end as a whole, and no Ctrl-C from this terminal
+            )
+        processes.note_process(files.process, process.pid)
+        info.commands.append(command)
+        info.processes = [*(info.processes or []), process]
+        logger.info("Started instance %d: %s", files.number, " ".join(command))
+
+    def _watch(self) -> None:
+        """Note how instances end, for consumers in other processes; pass on what the instances have to say."""
+        said: set[str] = set()
+        while not self._leaving.wait(_WATCH_S):
+            self._note_ends()
+            for files in self._files:
+                notice = files.read_report().notice
+                if notice and notice not in said:
+                    said.add(notice)
+                    logger.warning("%s", notice)
+
+    def _note_ends(self) -> None:
+        for process, files in zip(self._running().processes or [], self._files, strict=True):
+            code = process.poll()
+            if code is not None and files.read_exit_code() is None:
+                write_atomically(files.exit_code, str(code).encode())
+
+    def _end(self) -> None:
+        self._leaving.set()
+        if self._watcher is not None:
+            self._watcher.join()
+            self._watcher = None
+        running = (self.launch_info and self.launch_info.processes) or []
+        processes.end_trees([process.pid for process in running])
+        for process in running:
+            process.wait()
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.wait()
+            self._guard = None
+        self.launch_info = None
+
+
+def _existing(path: str | PathLike[str], what: str) -> str:
+    absolute = Path(path).expanduser().absolute()
+    if not absolute.is_file():
+        raise LaunchError(f"{what} {str(path)!r} does not exist (looked for {absolute})")
+    return str(absolute)

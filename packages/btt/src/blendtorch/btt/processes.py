@@ -1,0 +1,81 @@
+"""Ending processes with everything they started; run as a file, this is the guard of a launch.
+
+The guard is a small process that ends the instances when their launcher dies. It watches from outside: an instance
+cannot do it while it holds Python's lock in a long render, and the signal that Linux sends to children whose parent dies
+goes by the thread that started them. As a file it imports neither torch nor the rest of this package:
+
+    python processes.py LAUNCHER_PID LAUNCH_FOLDER
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+_POLL_S = 0.2
+
+
+def end_trees(pids: Sequence[int], grace_s: float = 1.0) -> None:
+    """End processes, their descendants and their process groups.
+
+    Parameters
+    ----------
+    pids : sequence of int
+        Each the leader of a process group of its own.
+    grace_s : float
+        Between asking (SIGTERM) and killing (SIGKILL).
+    """
+    trees = [process for pid in pids for process in _tree(pid)]
+    for process in trees:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    psutil.wait_procs(trees, timeout=grace_s)
+    # What was started meanwhile, or lost its parent, is still in the group.
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGKILL)
+    for process in trees:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(trees, timeout=grace_s)
+
+
+def note_process(file: Path, pid: int) -> None:
+    """Write down which process to end, for the guard: its number, and when it started, for numbers come again."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        file.write_text(f"{pid} {psutil.Process(pid).create_time()}")
+
+
+def guard(launcher_pid: int, folder: Path) -> None:
+    """Wait until the launcher is gone, then end the processes that it noted and remove its folder."""
+    while os.getppid() == launcher_pid:
+        time.sleep(_POLL_S)
+    end_trees([pid for file in folder.glob("*.pid") if (pid := _noted_process(file)) is not None])
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _noted_process(file: Path) -> int | None:
+    pid, started = file.read_text().split()
+    try:
+        same = abs(psutil.Process(int(pid)).create_time() - float(started)) < 1
+    except psutil.NoSuchProcess:
+        return None
+    return int(pid) if same else None
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
+
+
+if __name__ == "__main__":
+    guard(int(sys.argv[1]), Path(sys.argv[2]))

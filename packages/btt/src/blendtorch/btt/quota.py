@@ -1,0 +1,125 @@
+"""How many items an epoch may still take, over all workers of a DataLoader.
+
+Each worker has a fair share, so that batches fill as they would with one worker. When the stream ends before a share is
+used, or a worker stops early, what is left of it goes to whoever still has items. The count lies in a memory file that workers inherit (fork) or
+open through their parent (spawn): it has no name, and the kernel takes it away with the last process.
+"""
+
+import fcntl
+import os
+import struct
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from blendtorch.core.errors import BlendtorchError
+from torch.utils.data import get_worker_info
+
+_ENTRY = struct.Struct("qqqqq")  # base seed and number of the epoch, items taken, whether shares are released, stamp
+_ENTRIES = 64  # epochs that may run at the same time
+
+
+class SharedCount:
+    """A table of counters, one per epoch, that processes share."""
+
+    def __init__(self) -> None:
+        self._open(os.memfd_create("blendtorch-quota"))
+        os.ftruncate(self._fd, _ENTRY.size * _ENTRIES)
+
+    def take(self, epoch: tuple[int, int], limit: int) -> bool:
+        """Count one item of an epoch; False, and nothing is counted, where that would pass the limit."""
+        with self._locked():
+            number, (*_, taken, released, stamp) = self._find(epoch)
+            if taken < limit:
+                self._write(number, epoch, taken + 1, released, stamp)
+            return taken < limit
+
+    def release(self, epoch: tuple[int, int]) -> None:
+        """Let every worker take more than its share of an epoch."""
+        with self._locked():
+            number, (*_, taken, _, stamp) = self._find(epoch)
+            self._write(number, epoch, taken, 1, stamp)
+
+    def look(self, epoch: tuple[int, int]) -> tuple[int, bool]:
+        """Return how many items an epoch has taken so far, and whether its shares are released."""
+        with self._locked():
+            *_, taken, released, _ = self._find(epoch)[1]
+            return taken, bool(released)
+
+    def _find(self, epoch: tuple[int, int]) -> tuple[int, tuple[int, int, int, int, int]]:
+        entries = list(_ENTRY.iter_unpack(os.pread(self._fd, _ENTRY.size * _ENTRIES, 0)))
+        for number, entry in enumerate(entries):
+            if entry[-1] and entry[:2] == epoch:
+                return number, entry  # type: ignore[return-value]  # struct gives Any
+        stamps = [entry[-1] for entry in entries]
+        oldest, stamp = stamps.index(min(stamps)), max(stamps) + 1
+        self._write(oldest, epoch, 0, 0, stamp)
+        return oldest, (*epoch, 0, 0, stamp)
+
+    def _write(self, number: int, epoch: tuple[int, int], taken: int, released: int, stamp: int) -> None:
+        os.pwrite(self._fd, _ENTRY.pack(*epoch, taken, released, stamp), number * _ENTRY.size)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        fcntl.lockf(self._fd, fcntl.LOCK_EX)  # the kernel unlocks for a process that is killed
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._fd, fcntl.LOCK_UN)
+
+    def _open(self, fd: int) -> None:
+        self._fd = fd
+        weakref.finalize(self, os.close, fd)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": f"/proc/{os.getpid()}/fd/{self._fd}"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        try:
+            self._open(os.open(state["path"], os.O_RDWR | os.O_CLOEXEC))
+        except OSError as error:
+            raise BlendtorchError(f"this dataset was sent here by a process that has ended, or cannot be reached: {error}") from None
+
+
+class Quota:
+    """What one iteration in one process may take.
+
+    Parameters
+    ----------
+    max_items : int
+        Of the epoch, over all workers.
+    shared : SharedCount
+    iteration : int
+        How many iterations this process has begun before: workers that live on count their epochs alike.
+    """
+
+    def __init__(self, max_items: int, shared: SharedCount, iteration: int) -> None:
+        info = get_worker_info()
+        self._shared = None if info is None else shared
+        self._epoch = (0, 0) if info is None else (info.seed - info.id, iteration)
+        workers, worker = (1, 0) if info is None else (info.num_workers, info.id)
+        self._max_items = max_items
+        self._share = max_items // workers + (worker < max_items % workers)
+        self._own = 0
+
+    def exhausted(self) -> bool:
+        """Whether the epoch has all its items."""
+        taken = self._own if self._shared is None else self._shared.look(self._epoch)[0]
+        return taken >= self._max_items
+
+    def in_share(self) -> bool:
+        """Whether this process may take an item though the stream goes on and others could have it."""
+        return self._own < self._share or (self._shared is not None and self._shared.look(self._epoch)[1])
+
+    def take(self) -> bool:
+        """Take one item; False where the epoch has all its items."""
+        if self._own >= self._max_items or (self._shared and not self._shared.take(self._epoch, self._max_items)):
+            return False
+        self._own += 1
+        return True
+
+    def release(self) -> None:
+        """Leave the rest of this process's share to the others: it stops early."""
+        if self._shared is not None and self._own < self._share:
+            self._shared.release(self._epoch)

@@ -1,0 +1,129 @@
+"""Receiving frames: one process's end of the stream."""
+
+import time
+from collections.abc import Sequence
+
+from blendtorch.btt.launch_info import Addresses
+from blendtorch.btt.launch_watch import LaunchWatch
+from blendtorch.core.errors import InstanceError, StreamTimeoutError
+from blendtorch.core.messages import EndOfStream, Failure, Frame
+from blendtorch.core.transport import Pull
+
+_CHECK_S = 0.25  # so often a stream that flows looks after its instances
+
+
+class Receiver:
+    """Takes frames from all instances.
+
+    Parameters
+    ----------
+    addresses : sequence of str
+        `Addresses` of a launch on this machine also tell how its instances end.
+    queue_size : int
+        Frames queued per instance before it has to wait.
+    timeout_s : float
+        Longest silence; negative for any.
+    """
+
+    def __init__(self, addresses: Sequence[str], queue_size: int, timeout_s: float) -> None:
+        folder = addresses.launch_folder if isinstance(addresses, Addresses) else None
+        self._watch = None if folder is None else LaunchWatch(folder)
+        self._pull = Pull(addresses, queue_size)
+        self._addresses = list(addresses)
+        self._queue_size = queue_size
+        self._timeout_s = timeout_s
+        self._held: Frame | None = None
+        self._ended: set[int] = set()
+        self._frames = 0
+        self._silence_s = 0.0
+        self._next_check = 0.0
+        self._frames_before_error = queue_size * len(addresses)
+
+    def wait(self, timeout_ms: int) -> bool:
+        """Wait for a frame, `timeout_ms` at most; return whether `take` has one.
+
+        Raises
+        ------
+        DecodeError
+            If something else than a message arrived.
+        InstanceError
+            If an instance has failed or died. What it had sent before comes first.
+        StreamTimeoutError
+            If no instance has given a sign of life for the time-out.
+        """
+        if self._held is not None:
+            return True
+        before = time.monotonic()
+        connected = len(self._pull.connected)
+        arrived = self._pull.wait(timeout_ms)
+        if arrived:
+            self._receive()
+        if arrived or len(self._pull.connected) > connected:
+            self._silence_s = 0.0
+        else:
+            # A process that was stopped meanwhile has not waited so long.
+            self._silence_s += min(time.monotonic() - before, 2 * timeout_ms / 1000)
+        self.check(arrived)
+        return self._held is not None
+
+    def take(self) -> Frame:
+        """Return the frame that `wait` has found."""
+        frame, self._held = self._held, None
+        if frame is None:
+            raise RuntimeError("take() without a frame: wait() says when there is one")
+        return frame
+
+    def ended(self) -> bool:
+        """Whether nothing can come any more, once the queue is empty."""
+        if self._watch is not None:
+            # An instance ends when everything has left it; its connection ends when everything has arrived.
+            return self._watch.finished() and not self._pull.connected
+        return len(self._ended) >= len(self._addresses)
+
+    def rest(self) -> None:
+        """Forget how long it was silent: nobody waited for a frame."""
+        self._silence_s = 0.0
+
+    def close(self) -> None:
+        """Close the sockets; what is queued is lost."""
+        self._pull.close()
+
+    def _receive(self) -> None:
+        message = self._pull.receive()
+        if isinstance(message, Frame):
+            self._held = message
+            self._frames += 1
+        elif isinstance(message, EndOfStream):
+            self._ended.add(message.btid)
+        elif isinstance(message, Failure):
+            raise InstanceError(f"Blender instance {message.btid} failed: {message.error}\n\n{message.traceback.rstrip()}")
+
+    def check(self, arrived: bool = False) -> None:
+        """Raise what `wait` raises about instances; `arrived`: while messages still come in."""
+        now = time.monotonic()
+        if self._watch is not None and now >= self._next_check:
+            self._next_check = now + _CHECK_S
+            try:
+                self._watch.check()
+            except InstanceError:
+                # The instance's last frames may still be queued among those of others: let so many through first.
+                self._next_check = 0.0
+                self._frames_before_error -= 1
+                if not arrived or self._frames_before_error < 0:
+                    raise
+        if 0 <= self._timeout_s < self._silence_s:
+            raise StreamTimeoutError(self._describe_silence())
+
+    def _describe_silence(self) -> str:
+        lines = [
+            f"No sign of life for {self._silence_s:.1f} s (timeoutms={self._timeout_s * 1000:.0f}); "
+            f"{self._frames} frames came before.",
+            *(
+                f"  {address}: {'connected, but nothing published' if address in self._pull.connected else 'not connected'}"
+                for address in self._addresses
+            ),
+        ]
+        if self._watch is not None:
+            lines.append(self._watch.describe())
+        lines.append("If a frame may take so long, pass a larger timeoutms; -1 waits for ever.")
+        return "\n".join(lines)

@@ -1,0 +1,247 @@
+"""Finding a Blender to launch: a Python that has the bpy module, or a `blender` executable."""
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from blendtorch.core.errors import BlenderNotFoundError
+
+VARIABLE = "BLENDTORCH_BLENDER"
+_OLDEST_PYTHON, _NEWEST_PYTHON = (3, 11), (3, 13)
+_PROBE_TIMEOUT_S = 60
+_MARK = "blendtorch-probe:"
+# What an instance imports; with each, the folders of shared libraries that its wheel puts beside it.
+_NEEDS = {
+    "numpy": ["numpy.libs"],
+    "zmq": ["pyzmq.libs"],
+    "msgspec": [],
+    "blendtorch.core": [],
+    "blendtorch.btb": [],
+}
+_PROBE = f"""
+import json, sys
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+def found(name):
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+app = getattr(sys.modules.get("bpy"), "app", None)
+try:
+    blender = ".".join(map(str, app.version)) if app else version("bpy")
+except PackageNotFoundError:
+    blender = ""
+missing = [name for name in {list(_NEEDS)} if not found(name)]
+print({_MARK!r} + json.dumps(dict(blender=blender, python=list(sys.version_info[:2]), interpreter=sys.executable, missing=missing)))
+"""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A Blender that can be launched.
+
+    Attributes
+    ----------
+    kind : {'module', 'executable'}
+        A Python that has the bpy module, or a blender executable.
+    path : Path
+        Of that Python, or of the executable.
+    version : tuple of int
+        Blender's.
+    python : tuple of int
+        Major and minor version of its Python.
+    missing : tuple of str
+        Modules that its Python lacks and that we lend it from ours: its minor version is the same.
+    """
+
+    kind: Literal["module", "executable"]
+    path: Path
+    version: tuple[int, ...]
+    python: tuple[int, int]
+    missing: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        version = ".".join(map(str, self.version))
+        return f"Blender {version} ({self.kind} {self.path}, Python {self.python[0]}.{self.python[1]})"
+
+    def command(
+        self, spec: Path, scene: str, arguments: Sequence[str], threads: int, background: bool, autoexec: bool
+    ) -> list[str]:
+        """Compose the command line of an instance."""
+        if self.kind == "module":
+            return [str(self.path), "-P", "-m", "blendtorch.btb", str(spec), "--", *arguments]
+        return [
+            str(self.path),
+            *(["--background"] if background else []),
+            "--factory-startup",
+            "--python-use-system-env",
+            "--enable-autoexec" if autoexec else "--disable-autoexec",
+            *("--threads", str(threads)),
+            *([scene] if scene and not background else []),  # in background the instance opens it, without its windows
+            *("--python-exit-code", "1"),
+            *("--python-expr", f"from blendtorch.btb import instance; instance.run({str(spec)!r})"),
+            *("--", *arguments),
+        ]
+
+    def lend(self, folder: Path) -> Path | None:
+        """Link what this runtime's Python lacks into a folder for its PYTHONPATH; None where nothing is missing.
+
+        Links to single packages, not our whole site-packages: that may hold another bpy.
+        """
+        if not self.missing:
+            return None
+        for name in self.missing:
+            source = _location(name)
+            target = folder / name.replace(".", "/")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.symlink_to(source)
+            for libraries in _NEEDS[name]:
+                if (source.parent / libraries).is_dir():
+                    (folder / libraries).symlink_to(source.parent / libraries)
+        return folder
+
+
+def discover_blender(additional_blender_paths: str | os.PathLike[str] | None = None) -> dict[str, Any] | None:
+    """Find the Blender that a launch would use.
+
+    Parameters
+    ----------
+    additional_blender_paths : path, optional
+        As `blend_path` of `BlenderLauncher`.
+
+    Returns
+    -------
+    dict or None
+        `path`, `major`, `minor`, `kind` ('module' or 'executable') and `python` ((3, 11), say); None where there is none.
+    """
+    try:
+        runtime = find_runtime(additional_blender_paths)
+    except BlenderNotFoundError:
+        return None
+    major, minor = (*runtime.version, 0, 0)[:2]
+    return {"path": runtime.path, "major": major, "minor": minor, "kind": runtime.kind, "python": runtime.python}
+
+
+def find_runtime(blend_path: str | os.PathLike[str] | None = None, background: bool = True) -> Runtime:
+    """Find a Blender, and check that it can run the Blender side of blendtorch.
+
+    Parameters
+    ----------
+    blend_path : path, optional
+        A blender executable, a Python that has bpy, or folders to look for one in, separated as in PATH. Nothing else is
+        tried then. Default: the environment variable BLENDTORCH_BLENDER, read in the same way; then the Python that
+        runs this, if it has bpy; then `blender` on PATH.
+    background : bool
+        Without a window; only an executable can open one.
+
+    Raises
+    ------
+    BlenderNotFoundError
+        Lists what was tried, and why each does not do.
+    """
+    tried = []
+    for origin, path in _candidates(blend_path):
+        try:
+            return _usable(path, background)
+        except BlenderNotFoundError as error:
+            tried.append(f"{origin}: {error}")
+    hint = (
+        'Install Blender into this Python with: pip install "blendtorch-btb[bpy]"  (Python 3.11 or 3.13), '
+        f"or name a blender executable, or a Python that has bpy, with blend_path or {VARIABLE}."
+    )
+    raise BlenderNotFoundError("No usable Blender was found. Tried:\n" + "\n".join(f"  - {line}" for line in tried) + "\n" + hint)
+
+
+def _candidates(blend_path: str | os.PathLike[str] | None) -> Iterator[tuple[str, Path | str]]:
+    """Name the places to look, with the path of a candidate or the reason why there is none."""
+    for origin, value in (("blend_path", blend_path), (VARIABLE, os.environ.get(VARIABLE))):
+        if value:
+            yield from ((f"{origin}={value}", path) for path in _in_path(os.fspath(value)))
+            return
+    own = Path(sys.executable)
+    yield f"this Python ({own})", own if find_spec("bpy") else "has no bpy module"
+    on_path = shutil.which("blender")
+    yield "blender on PATH", Path(on_path) if on_path else "there is none"
+
+
+def _in_path(value: str) -> Iterator[Path | str]:
+    if Path(value).is_file():
+        yield Path(value)
+        return
+    for folder in value.split(os.pathsep):
+        for name in ("blender", "bin/python", "python"):
+            if (found := Path(folder, name)).is_file():
+                yield found
+                return
+    yield "neither a file, nor a folder that holds blender or bin/python"
+
+
+def _usable(path: Path | str, background: bool) -> Runtime:
+    if isinstance(path, str):
+        raise BlenderNotFoundError(path)
+    kind: Literal["module", "executable"] = "module" if path.name.startswith("python") else "executable"
+    if kind == "module" and not background:
+        raise BlenderNotFoundError("the bpy module has no window: background=False needs a blender executable")
+    facts = _probe(path, kind, path.stat().st_mtime_ns)
+    python = (facts["python"][0], facts["python"][1])
+    version = ".".join(map(str, python))
+    if not facts["blender"]:
+        raise BlenderNotFoundError(f"{path} (Python {version}) has no bpy module")
+    if not _OLDEST_PYTHON <= python <= _NEWEST_PYTHON:
+        raise BlenderNotFoundError(
+            f"Blender {facts['blender']} carries Python {version}, and blendtorch needs 3.11 to 3.13: "
+            "use Blender 4.1 or newer (or one built with Python 3.11)"
+        )
+    missing = tuple(facts["missing"])
+    if missing and python != sys.version_info[:2]:
+        raise BlenderNotFoundError(
+            f"its Python {version} lacks {', '.join(missing)}, and this Python {sys.version_info[0]}.{sys.version_info[1]} "
+            f"cannot lend them: run {facts['interpreter']} -m pip install blendtorch-btb"
+        )
+    if absent := [name for name in missing if not _present(name)]:
+        raise BlenderNotFoundError(f"{', '.join(absent)} is missing there and here: pip install blendtorch-btb")
+    return Runtime(kind, path, tuple(int(part) for part in facts["blender"].split(".")[:3]), python, missing)
+
+
+@functools.lru_cache(maxsize=16)
+def _probe(path: Path, kind: str, modified_ns: int) -> dict[str, Any]:
+    """Ask a runtime what it is; once per file and process."""
+    if kind == "module":
+        command = [str(path), "-c", _PROBE]
+    else:
+        command = [str(path), "--background", "--factory-startup", "--python-use-system-env", "--python-expr", _PROBE]
+    try:
+        result = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_PROBE_TIMEOUT_S, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BlenderNotFoundError(f"{path} cannot be run: {error}") from None
+    for line in result.stdout.splitlines():
+        if line.startswith(_MARK):
+            facts: dict[str, Any] = json.loads(line.removeprefix(_MARK))
+            return facts
+    end = "\n".join((result.stderr or result.stdout).strip().splitlines()[-5:])
+    raise BlenderNotFoundError(f"{path} is no Blender and no Python with bpy (exit code {result.returncode}): {end}")
+
+
+def _present(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _location(name: str) -> Path:
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise BlenderNotFoundError(f"{name} is not installed: pip install blendtorch-btb")
+    return Path(spec.origin).parent

@@ -1,0 +1,53 @@
+"""What a DataLoader worker process needs to know of its parent."""
+
+import functools
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from torch.utils.data import get_worker_info
+
+_POLL_S = 0.5
+
+
+@functools.cache
+def end_with_parent() -> None:
+    """In a worker: end this process soon after its parent has died.
+
+    PyTorch's own watch looks only while a worker waits for work: workers that waited for a frame outlived a killed
+    trainer for 12 s.
+    """
+    parent = multiprocessing.parent_process()
+    if get_worker_info() is not None and parent is not None:
+        threading.Thread(target=_watch, args=(parent.pid,), name="blendtorch-parent", daemon=True).start()
+
+
+def _watch(parent_pid: int | None) -> None:
+    while os.getppid() == parent_pid:
+        time.sleep(_POLL_S)
+    os._exit(1)
+
+
+def find_stop() -> Callable[[], bool]:
+    """Find out how this worker learns that its DataLoader is shutting down.
+
+    A `break` in the training loop would otherwise wait until each worker has filled the batch that it is at. PyTorch
+    shows a dataset no sign of it, so this looks for the event that `_worker_loop` holds; where that has another name
+    one day, `break` takes longer and nothing else happens.
+
+    Returns
+    -------
+    callable
+        Tells whether to stop. Always False outside of a worker.
+    """
+    frame: Any = sys._getframe() if get_worker_info() is not None else None
+    while frame is not None:
+        if frame.f_code.co_name == "_worker_loop":
+            event = frame.f_locals.get("done_event")
+            return getattr(event, "is_set", lambda: False)
+        frame = frame.f_back
+    return lambda: False

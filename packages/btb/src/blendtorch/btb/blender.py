@@ -161,6 +161,35 @@ def world_matrix(obj: Any) -> npt.NDArray[np.float64]:
     return np.array(obj.evaluated_get(depsgraph()).matrix_world, np.float64)
 
 
+def film_arguments(scene: Any, alpha: bool) -> dict[str, bool]:
+    """Choose the arguments of `GPUOffScreen.draw_view3d` that give a picture the scene's film.
+
+    Parameters
+    ----------
+    scene : bpy.types.Scene
+    alpha : bool
+        Whether the picture has an alpha channel; without one the film makes no difference.
+
+    Raises
+    ------
+    SceneError
+        If the film is transparent, and this Blender draws it opaque: 3.4 does, 4.2 and later do not.
+    """
+    if not (alpha and scene.render.film_transparent):
+        return {}
+    if VERSION < (4, 0, 0):
+        raise SceneError(
+            f"Blender {bpy.app.version_string} draws a transparent film opaque: "
+            "switch off scene.render.film_transparent, use mode='rgb', or a newer Blender"
+        )
+    return {"draw_background": False}
+
+
+def eevee() -> str:
+    """Name EEVEE as `scene.render.engine` wants it in this Blender."""
+    return "BLENDER_EEVEE_NEXT" if (4, 2, 0) <= VERSION < (5, 0, 0) else "BLENDER_EEVEE"
+
+
 def set_render_threads(threads: int) -> None:
     """Limit the threads that every scene of the file renders with."""
     for scene in bpy.data.scenes:

@@ -83,6 +83,11 @@ class OffScreenRenderer:
         -------
         ndarray, shape (height, width, 3 or 4), uint8
             A new array, the caller's own. RGB or RGBA; alpha is 255 unless the scene's film is transparent.
+
+        Raises
+        ------
+        SceneError
+            If the scene's engine cannot be drawn like this, or this Blender cannot draw a transparent film.
         """
         graph = blender.depsgraph()  # evaluates what changed: the drawing below would show the scene as it was before
         self._apply_style()
@@ -97,7 +102,7 @@ class OffScreenRenderer:
             self.camera.view_matrix,
             self.camera.proj_matrix,
             do_color_management=True,
-            draw_background=not (self.mode == "rgba" and bpy.context.scene.render.film_transparent),
+            **blender.film_arguments(graph.scene, alpha=len(self.mode) == 4),
         )
         with self._offscreen.bind():
             gpu.state.active_framebuffer_get().read_color(

@@ -103,17 +103,17 @@ class RemoteIterableDataset(IterableDataset[Any]):
         workers.end_with_parent()
         quota = Quota(self.max_items, self._count, self._iteration)
         self._iteration += 1
-        return self._stream(quota, workers.find_stop())
+        return self._stream(quota, workers.stop_event())
 
-    def _stream(self, quota: Quota, stop: Callable[[], bool]) -> Iterator[Any]:
+    def _stream(self, quota: Quota, stop: Any) -> Iterator[Any]:
         receiver = self._receiver()
         payload = None if self.payload is None else Payload(self.payload)
         receiver.rest()
         try:
-            while not quota.exhausted() and not stop():
+            while not (quota.exhausted() or (stop is not None and stop.is_set())):
                 ended = receiver.ended()
-                if not ended and not quota.in_share():
-                    # The rest of the epoch is for the others, unless the stream ends before they have it.
+                if not ended and not quota.may_take():
+                    # The rest of the epoch is for the others, unless they do not get it.
                     time.sleep(_SLICE_MS / 1000)
                     receiver.check()
                 elif receiver.wait(0 if ended else _SLICE_MS):

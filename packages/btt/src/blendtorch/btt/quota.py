@@ -1,23 +1,27 @@
 """How many items an epoch may still take, over all workers of a DataLoader.
 
 Each worker has a fair share, so that batches fill as they would with one worker. When the stream ends before a share is
-used, or a worker stops early, what is left of it goes to whoever still has items. The count lies in a memory file that workers inherit (fork) or
+used, a worker stops early, or the others get on no more, what is left goes to whoever still has items. The count lies in a memory file that workers inherit (fork) or
 open through their parent (spawn): it has no name, and the kernel takes it away with the last process.
 """
 
 import fcntl
 import os
 import struct
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from blendtorch.btt.workers import loader_number
 from blendtorch.core.errors import BlendtorchError
 from torch.utils.data import get_worker_info
 
-_ENTRY = struct.Struct("qqqqq")  # base seed and number of the epoch, items taken, whether shares are released, stamp
+_ENTRY = struct.Struct("qqqqq")  # loader and number of the epoch, items taken, whether shares are released, stamp
 _ENTRIES = 64  # epochs that may run at the same time
+_PATIENCE_S = 1.0
+_PATIENCE_ITEMS = 4
 
 
 class SharedCount:
@@ -96,21 +100,30 @@ class Quota:
 
     def __init__(self, max_items: int, shared: SharedCount, iteration: int) -> None:
         info = get_worker_info()
-        self._shared = None if info is None else shared
-        self._epoch = (0, 0) if info is None else (info.seed - info.id, iteration)
         workers, worker = (1, 0) if info is None else (info.num_workers, info.id)
+        self._shared = None if info is None else shared
+        self._epoch = (loader_number(), iteration)
         self._max_items = max_items
         self._share = max_items // workers + (worker < max_items % workers)
         self._own = 0
+        self._begin = self._progress = time.monotonic()
+        self._taken = 0
 
     def exhausted(self) -> bool:
         """Whether the epoch has all its items."""
         taken = self._own if self._shared is None else self._shared.look(self._epoch)[0]
+        if taken != self._taken:
+            self._taken, self._progress = taken, time.monotonic()
         return taken >= self._max_items
 
-    def in_share(self) -> bool:
+    def may_take(self) -> bool:
         """Whether this process may take an item though the stream goes on and others could have it."""
-        return self._own < self._share or (self._shared is not None and self._shared.look(self._epoch)[1])
+        if self._shared is None or self._own < self._share:
+            return True
+        # Others get items as often as this process did. When for long enough nobody got one, they have none.
+        pace = (self._progress - self._begin) / max(self._own, 1)
+        stalled = time.monotonic() - self._progress > _PATIENCE_S + _PATIENCE_ITEMS * pace
+        return stalled or self._shared.look(self._epoch)[1]
 
     def take(self) -> bool:
         """Take one item; False where the epoch has all its items."""

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from blendtorch.btt.system_libraries import missing_libraries
 from blendtorch.core.errors import BlenderNotFoundError
 
 VARIABLE = "BLENDTORCH_BLENDER"
@@ -191,6 +192,8 @@ def _usable(path: Path | str, background: bool) -> Runtime:
     kind: Literal["module", "executable"] = "module" if path.name.startswith("python") else "executable"
     if kind == "module" and not background:
         raise BlenderNotFoundError("the bpy module has no window: background=False needs a blender executable")
+    if kind == "module" and (lacks := missing_libraries()):
+        raise BlenderNotFoundError(lacks)
     facts = _probe(path, kind, path.stat().st_mtime_ns)
     python = (facts["python"][0], facts["python"][1])
     version = ".".join(map(str, python))

@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 from torch.utils.data import get_worker_info
@@ -32,22 +31,26 @@ def _watch(parent_pid: int | None) -> None:
     os._exit(1)
 
 
-def find_stop() -> Callable[[], bool]:
-    """Find out how this worker learns that its DataLoader is shutting down.
+def stop_event() -> Any:
+    """Find the event that tells this worker that its DataLoader is shutting down; None outside of a worker.
 
     A `break` in the training loop would otherwise wait until each worker has filled the batch that it is at. PyTorch
     shows a dataset no sign of it, so this looks for the event that `_worker_loop` holds; where that has another name
-    one day, `break` takes longer and nothing else happens.
-
-    Returns
-    -------
-    callable
-        Tells whether to stop. Always False outside of a worker.
+    one day, this returns None: `break` takes longer, and nothing else happens.
     """
     frame: Any = sys._getframe() if get_worker_info() is not None else None
     while frame is not None:
         if frame.f_code.co_name == "_worker_loop":
-            event = frame.f_locals.get("done_event")
-            return getattr(event, "is_set", lambda: False)
+            return frame.f_locals.get("done_event")
         frame = frame.f_back
-    return lambda: False
+    return None
+
+
+def loader_number() -> int:
+    """Compute a number that the workers of one DataLoader iterator share, and those of no other; 0 outside of a worker.
+
+    An iterator starts its workers one after the other, and multiprocessing numbers processes as they are made. (The
+    base seed that PyTorch gives the workers would not do: scripts set the same seed before each epoch.)
+    """
+    info = get_worker_info()
+    return 0 if info is None else int(multiprocessing.current_process()._identity[-1]) - info.id

@@ -89,7 +89,7 @@ class Payload:
                 raise PayloadError(f"{self._name}.{field.name}: say what the array holds, Annotated[np.ndarray, ArraySpec(...)]")
             else:
                 self._others[field.name] = hint
-        self._required = {field.name for field in msgspec.structs.fields(struct) if field.required}
+        self._required = [field.name for field in msgspec.structs.fields(struct) if field.required]
 
     def check(self, data: Mapping[str, object]) -> None:
         """Refuse data that does not fit.
@@ -99,8 +99,8 @@ class Payload:
         PayloadError
             Names the field, what was expected and what came.
         """
-        if missing := sorted(self._required - data.keys()):
-            raise PayloadError(f"{self._name}.{missing[0]}: missing; got the fields {sorted(data)}")
+        if missing := [name for name in self._required if name not in data]:
+            raise PayloadError(f"{self._name}.{missing[0]}: missing; got the fields {list(data)}")
         sizes: dict[str, int] = {}
         for name, value in data.items():
             if name in self._arrays:

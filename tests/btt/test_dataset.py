@@ -29,9 +29,10 @@ def publish(address, btid, count, pause_s, ending):
             number += 1
             time.sleep(pause_s)
         if ending == "end":
-            push.send(wire.encode(EndOfStream(btid=btid, sequence=number)))
+            push.farewell(wire.encode(EndOfStream(btid=btid, sequence=number, address=address)))
         elif ending == "failure":
-            push.send(wire.encode(Failure(btid=btid, sequence=number, error="ValueError: no", traceback="Traceback: here")))
+            failure = Failure(btid=btid, sequence=number, address=address, error="ValueError: no", traceback="Traceback: here")
+            push.farewell(wire.encode(failure))
         elif ending == "noise":
             push.send([b"noise"])
             push.send(wire.encode(Frame(btid=btid, sequence=number, data={"number": number})))
@@ -167,9 +168,12 @@ def test_pin_memory_setting_and_tensors(publishers):
         batch["image"].float().mean()
 
 
-def test_an_ended_stream_ends_every_worker(publishers):
-    dataset = btt.RemoteIterableDataset(publishers(count=25, ending="end"))
-    assert len(list(dataset)) == 25
+@pytest.mark.parametrize("workers", [0, 1, 4])
+def test_an_ended_stream_ends_every_worker(publishers, workers):
+    """Of publishers on another machine too, where only their last messages tell of the end."""
+    dataset = btt.RemoteIterableDataset(publishers(2, count=150, ending="end"), queue_size=3)
+    counts = numbers_of(DataLoader(dataset, batch_size=4, num_workers=workers))
+    assert counts == Counter({(btid, number): 1 for btid in (0, 1) for number in range(150)})
 
 
 def _half(item):

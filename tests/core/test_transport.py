@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from blendtorch.core import Frame, wire
+from blendtorch.core import EndOfStream, Frame, wire
 from blendtorch.core.errors import AddressError, DecodeError
 from blendtorch.core.transport import Pull, Push
 
@@ -123,21 +123,44 @@ def _send_and_leave(address, count):
     with Push(address) as push:
         for number in range(count):
             push.send(encoded(number, image=np.zeros((100, 100, 3), np.uint8)))
+        assert push.farewell(wire.encode(EndOfStream(btid=0, sequence=count, address=address)))
 
 
-def test_what_was_sent_arrives_though_the_sender_has_left(address):
-    """The sender lingers until everything left it; a connection ends after everything arrived."""
-    with Pull([address]) as pull:
+def test_a_sender_leaves_when_its_consumers_have_everything(address):
+    """Two consumers with full queues, of which one is slow: what they have not read when a sender closes can be lost."""
+    with Pull([address], queue_size=2) as fast, Pull([address], queue_size=2) as slow:
         sender = multiprocessing.get_context("spawn").Process(target=_send_and_leave, args=(address, 100))
         sender.start()
-        time.sleep(0.5)
-        received = []
-        while len(received) < 100 and pull.wait(10_000):
-            received.append(pull.receive().sequence)
-        assert received == list(range(100))
-        sender.join()
+        received, pulls = [], {"fast": fast, "slow": slow}
+        while pulls:
+            for name, pull in list(pulls.items()):
+                while pull.wait(0 if name == "fast" else 100):
+                    message = pull.receive()
+                    if isinstance(message, EndOfStream):
+                        assert pull.disconnect(message.address) == address
+                        del pulls[name]
+                        break
+                    received.append(message.sequence)
+                    if name == "slow":
+                        time.sleep(0.02)
+                        break
+        assert sorted(received) == list(range(100))
+        sender.join(10)
         assert sender.exitcode == 0
-        deadline = time.monotonic() + 5
-        while pull.connected and time.monotonic() < deadline:
-            pull.wait(50)
-        assert not pull.connected
+
+
+def test_a_farewell_without_consumers_ends_at_once_and_else_in_time(address):
+    end = wire.encode(EndOfStream(btid=0, sequence=0, address=address))
+    with Push(address, linger_ms=0) as push:
+        assert push.farewell(end)
+        with Pull([address]) as pull:
+            push.send(encoded(0))
+            assert not push.farewell(end, timeout_ms=200)
+            assert pull.wait(1000)
+
+
+def test_senders_that_listen_on_all_interfaces_are_found_by_their_port():
+    with Pull(["tcp://127.0.0.1:45671", "tcp://127.0.0.1:45672"]) as pull:
+        assert pull.disconnect("tcp://*:45672") == "tcp://127.0.0.1:45672"
+        assert pull.disconnect("tcp://*:45672") is None
+        assert pull.disconnect("ipc:///nowhere") is None

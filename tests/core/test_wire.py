@@ -226,7 +226,7 @@ def test_nested_bombs_are_refused():
 
 
 def test_newer_versions_are_refused_with_both_numbers():
-    header = wire.encode(EndOfStream(btid=0, sequence=7))[0].replace(b"end/1", b"end/9")
+    header = wire.encode(EndOfStream(btid=0, sequence=7, address='x'))[0].replace(b"end/1", b"end/9")
     with pytest.raises(VersionError, match="version 9 of message 'end', and know versions up to 1"):
         wire.decode([header])
 
@@ -248,8 +248,14 @@ MESSAGES = {
             "raw": bytes(5000),
         },
     ),
-    "end-1": EndOfStream(btid=3, sequence=13),
-    "failure-1": Failure(btid=3, sequence=13, error="ValueError: no", traceback="Traceback ...\nValueError: no"),
+    "end-1": EndOfStream(btid=3, sequence=13, address="tcp://127.0.0.1:11000"),
+    "failure-1": Failure(
+        btid=3,
+        sequence=13,
+        address="ipc:///tmp/DATA-3",
+        error="ValueError: no",
+        traceback="Traceback ...\nValueError: no",
+    ),
 }
 
 

@@ -12,7 +12,7 @@ from blendtorch.core.payload import Payload
 from blendtorch.core.transport import DEFAULT_QUEUE_SIZE, Push
 
 open_publishers: weakref.WeakSet["DataPublisher"] = weakref.WeakSet()
-_FAREWELL_MS = 2000  # how long a failing instance tries to tell its consumer
+_FAREWELL_MS = 5000  # how long a failing instance waits for its consumers to read what it had sent
 
 
 class DataPublisher:
@@ -27,7 +27,7 @@ class DataPublisher:
     send_hwm : int
         Samples queued per consumer before `publish` waits.
     lingerms : int
-        How long `close` and the end of the script wait for queued samples to leave, in milliseconds;
+        How long `close` and the end of the script wait for the consumers to take what is queued, in milliseconds;
         -1 as long as it takes.
     payload : type, optional
         A Struct that declares the fields; samples that do not fit are refused. See `blendtorch.core.payload`.
@@ -49,6 +49,7 @@ class DataPublisher:
         self.btid = btid or 0
         self._sequence = 0
         self._payload = None if payload is None else Payload(payload)
+        self._lingerms = lingerms
         self._push = Push(address, send_hwm, lingerms)
         open_publishers.add(self)
 
@@ -79,16 +80,18 @@ class DataPublisher:
         self._sequence += 1
 
     def close(self) -> None:
-        """Say that the stream has ended, and wait until everything has left. Closing twice does nothing."""
-        if self in open_publishers:
-            open_publishers.discard(self)
-            self._push.send(wire.encode(EndOfStream(btid=self.btid, sequence=self._sequence)), timeout_ms=0)
-            self._push.close()
+        """Say that the stream has ended, and wait until the consumers have everything. Closing twice does nothing."""
+        end = EndOfStream(btid=self.btid, sequence=self._sequence, address=self._push.address)
+        self._leave(end, self._lingerms)
 
     def fail(self, error: str, traceback: str) -> None:
-        """Tell a consumer that the script has failed, if one takes it in time, and close."""
+        """Tell the consumers that the script has failed, as far as they listen in time, and close."""
+        address = self._push.address
+        failure = Failure(btid=self.btid, sequence=self._sequence, address=address, error=error, traceback=traceback)
+        self._leave(failure, _FAREWELL_MS)
+
+    def _leave(self, last: EndOfStream | Failure, timeout_ms: int) -> None:
         if self in open_publishers:
             open_publishers.discard(self)
-            failure = Failure(btid=self.btid, sequence=self._sequence, error=error, traceback=traceback)
-            self._push.send(wire.encode(failure), timeout_ms=_FAREWELL_MS)
-            self._push.close(linger_ms=_FAREWELL_MS)
+            everything_left = self._push.farewell(wire.encode(last), None if timeout_ms < 0 else timeout_ms)
+            self._push.close(None if everything_left else 0)

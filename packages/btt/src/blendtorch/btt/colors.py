@@ -22,7 +22,7 @@ def gamma(x: npt.NDArray[Any], coeff: float = 2.2) -> npt.NDArray[np.uint8]:
     Examples
     --------
     >>> gamma(np.array([[0, 55, 255]], np.uint8)).tolist()
-    [[0, 127, 255]]
+    [[0, 126, 255]]
     """
     out = np.array(x, np.uint8)
     out[..., :3] = (255.0 * (out[..., :3] / 255.0) ** (1.0 / coeff)).astype(np.uint8)

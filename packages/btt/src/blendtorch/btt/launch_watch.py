@@ -19,7 +19,7 @@ class LaunchWatch:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._instances = [InstanceFiles(folder, number) for number in range(len(list(folder.glob("instance_*.json"))))]
-        self._finished = False
+        self._finished: set[int] = set()
 
     def check(self) -> None:
         """Raise if an instance has failed or died.
@@ -35,10 +35,16 @@ class LaunchWatch:
         if not self._folder.is_dir():
             raise InstanceError("the launch has ended: its `with` block was left, or the process that launched it died")
 
-    def finished(self) -> bool:
-        """Whether every instance has come to the end of its script."""
-        self._finished = self._finished or all(files.read_exit_code() == 0 for files in self._instances)
+    def finished(self) -> set[int]:
+        """Find the instances that have come to the end of their scripts."""
+        self._finished |= {
+            files.number for files in self._instances if files.number not in self._finished and files.read_exit_code() == 0
+        }
         return self._finished
+
+    def log_of(self, number: int) -> Path:
+        """Find the log of an instance."""
+        return InstanceFiles(self._folder, number).log
 
     def describe(self) -> str:
         """Say of each instance whether it runs, one line each."""
@@ -54,9 +60,15 @@ def describe_end(files: InstanceFiles) -> str:
     """Say how an instance ended, with everything that helps to find out why."""
     code, report = files.read_exit_code(), files.read_report()
     if report.error:
-        return f"Blender instance {files.number} failed: {report.error}\n\n{report.traceback.rstrip()}\n\nIts log: {files.log}"
+        return describe_failure(files.number, report.error, report.traceback, files.log)
     tail = files.log_tail()
     return f"Blender instance {files.number} ended with {_describe_code(code)}. The end of its log, {files.log}:\n\n{tail}"
+
+
+def describe_failure(number: int, error: str, traceback: str, log: Path | None) -> str:
+    """Say how the script of an instance failed."""
+    where = f"\n\nIts log: {log}" if log else ""
+    return f"Blender instance {number} failed: {error}\n\n{traceback.rstrip()}{where}"
 
 
 def _describe_code(code: int | None) -> str:

@@ -141,7 +141,7 @@ class BlenderLauncher:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """End the instances and everything they started."""
         folder = self._running().launch_folder
-        failed = [files for files in self._files if files.read_exit_code()]
+        failed = [files for files in self._files if files.read_exit_code() or files.read_report().error]
         self._end()
         if folder is None:
             return

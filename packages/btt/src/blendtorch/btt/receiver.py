@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 
 from blendtorch.btt.launch_info import Addresses
-from blendtorch.btt.launch_watch import LaunchWatch
+from blendtorch.btt.launch_watch import LaunchWatch, describe_failure
 from blendtorch.core.errors import InstanceError, StreamTimeoutError
 from blendtorch.core.messages import EndOfStream, Failure, Frame
 from blendtorch.core.transport import Pull
@@ -33,7 +33,7 @@ class Receiver:
         self._queue_size = queue_size
         self._timeout_s = timeout_s
         self._held: Frame | None = None
-        self._ended: set[int] = set()
+        self._ended: set[str] = set()
         self._frames = 0
         self._silence_s = 0.0
         self._next_check = 0.0
@@ -74,11 +74,13 @@ class Receiver:
         return frame
 
     def ended(self) -> bool:
-        """Whether nothing can come any more, once the queue is empty."""
-        if self._watch is not None:
-            # An instance ends when everything has left it; its connection ends when everything has arrived.
-            return self._watch.finished() and not self._pull.connected
-        return len(self._ended) >= len(self._addresses)
+        """Whether no instance will send anything any more.
+
+        An instance that ends waits until its consumers have read its last message: whoever has not, and finds that it has
+        ended, was not connected to it, and has missed nothing.
+        """
+        finished = set() if self._watch is None else self._watch.finished()
+        return all(address in self._ended or number in finished for number, address in enumerate(self._addresses))
 
     def rest(self) -> None:
         """Forget how long it was silent: nobody waited for a frame."""
@@ -94,9 +96,16 @@ class Receiver:
             self._held = message
             self._frames += 1
         elif isinstance(message, EndOfStream):
-            self._ended.add(message.btid)
+            self._disconnect(message)
         elif isinstance(message, Failure):
-            raise InstanceError(f"Blender instance {message.btid} failed: {message.error}\n\n{message.traceback.rstrip()}")
+            self._disconnect(message)
+            log = None if self._watch is None else self._watch.log_of(message.btid)
+            raise InstanceError(describe_failure(message.btid, message.error, message.traceback, log))
+
+    def _disconnect(self, last: EndOfStream | Failure) -> None:
+        address = self._pull.disconnect(last.address)
+        if address is not None:
+            self._ended.add(address)
 
     def check(self, arrived: bool = False) -> None:
         """Raise what `wait` raises about instances; `arrived`: while messages still come in."""

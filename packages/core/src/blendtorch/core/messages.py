@@ -40,7 +40,15 @@ class Frame(Message, frozen=True, kw_only=True, tag="frame/1"):
 
 
 class EndOfStream(Message, frozen=True, kw_only=True, tag="end/1"):
-    """The publisher has sent all its frames: `sequence` is their number."""
+    """The publisher has sent all its frames: `sequence` is their number.
+
+    Attributes
+    ----------
+    address : str
+        Where the publisher listens, for the consumer to know whom to disconnect from.
+    """
+
+    address: str
 
 
 class Failure(Message, frozen=True, kw_only=True, tag="failure/1"):
@@ -48,11 +56,14 @@ class Failure(Message, frozen=True, kw_only=True, tag="failure/1"):
 
     Attributes
     ----------
+    address : str
+        Where the publisher listens.
     error : str
         Type and text of the exception, one line.
     traceback : str
         The formatted traceback.
     """
 
+    address: str
     error: str
     traceback: str

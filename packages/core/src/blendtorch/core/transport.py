@@ -21,6 +21,7 @@ DEFAULT_QUEUE_SIZE = 10
 MAX_MESSAGE_BYTES = 1 << 30  # of one part; libzmq allocates what a header claims, so it is told where to stop
 MAX_IPC_PATH_BYTES = 107  # sockaddr_un.sun_path, with its final zero
 _INTERRUPT_MS = 200  # Python sees signals at least so often while a socket waits
+_FAREWELL_PAUSE_MS = 50
 
 
 class Push:
@@ -51,6 +52,8 @@ class Push:
         # Queue only for consumers whose handshake is done: what is queued for one that never comes is lost.
         self._socket.setsockopt(zmq.IMMEDIATE, 1)
         self._socket.copy_threshold = 0  # the parts own their memory: hand it over, do not copy it a second time
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
+        self._consumers: set[int] = set()
         try:
             self._socket.bind(address)
         except zmq.ZMQError as error:
@@ -79,11 +82,52 @@ class Push:
         self._socket.send_multipart(parts, copy=False)
         return True
 
+    def farewell(self, parts: Sequence[wire.Part], timeout_ms: int | None = None) -> bool:
+        """Send a last message to every consumer, and wait until each of them has disconnected.
+
+        Each consumer disconnects when it reads the message, which comes after all that was sent to it before. Without
+        this, what a consumer has not read when the sender closes may be lost: libzmq gives up a connection whose other
+        end is closed as soon as its own queue is full.
+
+        Parameters
+        ----------
+        parts : sequence of bytes-like
+            From `wire.encode`.
+        timeout_ms : int, optional
+            Give up after so long. None waits for ever.
+
+        Returns
+        -------
+        bool
+            Whether no consumer is left.
+        """
+        deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
+        while self._follow_consumers():
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            # Messages go round: so many reach every consumer whose queue has room. The others get theirs in a later round.
+            for _ in self._consumers:
+                if self._socket.poll(0, zmq.POLLOUT):
+                    self._socket.send_multipart(parts, copy=False)
+            self._monitor.poll(_FAREWELL_PAUSE_MS)
+        return True
+
     def close(self, linger_ms: int | None = None) -> None:
         """Close, after `linger_ms` at most (default: as constructed). Closing twice does nothing."""
         if not self._socket.closed:
+            self._socket.disable_monitor()
+            self._monitor.close(0)
             self._socket.close(linger_ms)
         self._context.term()
+
+    def _follow_consumers(self) -> bool:
+        while self._monitor.poll(0):
+            event = recv_monitor_message(self._monitor)
+            if event["event"] == zmq.EVENT_ACCEPTED:
+                self._consumers.add(event["value"])  # its file descriptor
+            else:
+                self._consumers.discard(event["value"])
+        return bool(self._consumers)
 
     def __enter__(self) -> Self:
         return self
@@ -116,6 +160,7 @@ class Pull:
         for address in addresses:
             check_address(address)
         self.connected: set[str] = set()
+        self._addresses = list(addresses)
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.PULL)
         self._socket.set_hwm(queue_size)
@@ -123,7 +168,7 @@ class Pull:
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED)
         try:
             for address in addresses:
                 self._socket.connect(address)
@@ -133,6 +178,8 @@ class Pull:
 
     def wait(self, timeout_ms: int) -> bool:
         """Wait for a message, `timeout_ms` at most; return whether there is one."""
+        if self._socket.closed:
+            return False
         self._follow_connections()
         return bool(self._socket.poll(timeout_ms, zmq.POLLIN))
 
@@ -147,6 +194,40 @@ class Pull:
         # Frame.buffer is the memory that libzmq received into: ours alone, writable, freed with the last array over it.
         return wire.decode([part.buffer for part in self._socket.recv_multipart(copy=False)])
 
+    def disconnect(self, address: str) -> str | None:
+        """Disconnect from the sender that listens at `address`; what it has sent and is not yet received is lost.
+
+        With the last sender this end closes.
+
+        Returns
+        -------
+        str or None
+            The address as this end knows it: a sender that listens on all interfaces has another host in its own. None
+            where none of ours is meant, and nothing was done.
+        """
+        port = address.rpartition(":")[2]
+        same_port = [ours for ours in self._addresses if ours.startswith("tcp:") and ours.rpartition(":")[2] == port]
+        if address not in self._addresses:
+            if len(same_port) != 1:
+                return None
+            address = same_port[0]
+        self._addresses.remove(address)
+        self.connected.discard(address)
+        self._socket.disconnect(address)
+        if not self._addresses:
+            # A disconnection is carried out by later calls on the socket, and there may be none.
+            self.close()
+        return address
+
+    def _follow_connections(self) -> None:
+        while self._monitor.poll(0):
+            event = recv_monitor_message(self._monitor)
+            address = event["endpoint"].decode()
+            if event["event"] == zmq.EVENT_CONNECTED:
+                self.connected.add(address)
+            else:
+                self.connected.discard(address)
+
     def close(self) -> None:
         """Close; what lies in the queue is lost. Closing twice does nothing."""
         if not self._socket.closed:
@@ -154,15 +235,6 @@ class Pull:
             self._monitor.close(0)
             self._socket.close(0)
         self._context.term()
-
-    def _follow_connections(self) -> None:
-        while self._monitor.poll(0):
-            event = recv_monitor_message(self._monitor)
-            address = event["endpoint"].decode()
-            if event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self.connected.add(address)
-            else:
-                self.connected.discard(address)
 
     def __enter__(self) -> Self:
         return self

@@ -28,13 +28,13 @@ def start_nox() -> int:
         return 1
     python = sys.executable if sys.version_info[:2] == (3, 11) else find_python("3.11")
     if python is None:
-        print("Python 3.11 is needed (Blender 4.5 LTS has it): install it, then run python3.11 noxfile.py", file=sys.stderr)
+        print("Python 3.11 is needed, as Blender 4.5 LTS has it: install it, then run python3.11 noxfile.py", file=sys.stderr)
         return 1
     nox_python = ENVIRONMENTS / "nox" / "bin" / "python"
     if subprocess.run([nox_python, "-c", "import nox"], capture_output=True).returncode if nox_python.exists() else True:
         print("Making an environment for nox ...", flush=True)
         if subprocess.run([python, "-m", "venv", "--clear", ENVIRONMENTS / "nox"]).returncode:
-            print("This Python cannot make environments. On Debian and Ubuntu: apt-get install -y python3-venv", file=sys.stderr)
+            print("This Python lacks venv. On Debian and Ubuntu: apt-get install -y python3-venv", file=sys.stderr)
             return 1
         subprocess.run([nox_python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", NOX], check=True)
     return subprocess.run([nox_python, "-m", "nox", "--noxfile", __file__, *sys.argv[1:]], cwd=ROOT).returncode
@@ -61,7 +61,7 @@ nox.options.default_venv_backend = "none"  # the environments below are shared: 
 
 TORCH = "torch==2.13.0"
 CORE, BTT, BTB, BTB_WITH_BPY = "packages/core", "packages/btt", "packages/btb", "packages/btb[bpy]"
-TEST_TOOLS = ["pytest>=9", "pytest-timeout", "hypothesis", "matplotlib", "rich"]
+TEST_TOOLS = ["pytest>=9", "pytest-timeout", "hypothesis", "matplotlib", "rich", "types-psutil"]
 MAIN = "bpy-4.5"  # the environment of most sessions: a trainer and Blender in one Python 3.11
 OTHER_RUNTIMES = {  # name: Python, requirements
     "bpy-4.2": ("3.11", ["bpy==4.2.*"]),
@@ -153,13 +153,8 @@ def lint(session):
 def types(session):
     """Check the types of our sources, strictly."""
     python, tools = main_environment(session), tool_environment(session)
-    # The stubs of bpy would hide the real module from everything else: they get a folder that only mypy sees.
-    stubs = ENVIRONMENTS / "bpy-stubs"
-    if not stubs.exists():
-        session.run(tools, "-m", "pip", "install", "--quiet", "--target", str(stubs), "fake-bpy-module-4.5", external=True)
     packages = [argument for name in ("core", "btt", "btb") for argument in ("-p", f"blendtorch.{name}")]
-    env = {"MYPYPATH": str(stubs)}
-    session.run(tools, "-m", "mypy", f"--python-executable={python}", *packages, external=True, env=env)
+    session.run(tools, "-m", "mypy", f"--python-executable={python}", *packages, external=True)
 
 
 @nox.session

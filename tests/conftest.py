@@ -8,7 +8,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 from blendtorch import btt
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -48,7 +47,7 @@ def leaves_nothing(short_tmp):
         time.sleep(0.1)
     assert not left, f"processes left: {left}"
     # The logs of failed instances are kept on purpose, and nothing else.
-    files = [path for folder in short_tmp.glob("blendtorch-*") for path in folder.iterdir() if path.suffix != ".log"]
+    files = [path for path in short_tmp.rglob("*") if path.suffix != ".log" and not path.name.startswith("blendtorch-")]
     assert not files, f"files left: {files}"
 
 

@@ -1,6 +1,5 @@
 import bpy
 import numpy as np
-
 from blendtorch import btb
 
 
@@ -16,10 +15,12 @@ def main():
         materials.append(material)
 
     def pre_animation():
-        # A new episode: new colours, and the cubes fall from new places.
-        for cube, material in zip(cubes, materials):
+        # A new episode: new colours, and the cubes fall from new places, each from a cell of its own in a grid.
+        cells = np.random.permutation(27)[: len(cubes)]
+        places = np.stack(np.unravel_index(cells, (3, 3, 3)), axis=1) * 3.0 + (-3, -3, 3)
+        for cube, material, place in zip(cubes, materials, places):
             material.diffuse_color = (*np.random.uniform(size=3), 1.0)
-            cube.location = np.random.uniform((-3, -3, 6), (3, 3, 12))
+            cube.location = place
             cube.rotation_euler = np.random.uniform(-np.pi, np.pi, size=3)
 
     def post_frame(off, pub, anim):

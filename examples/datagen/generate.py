@@ -10,13 +10,12 @@ import warnings
 from pathlib import Path
 
 import matplotlib
+from blendtorch import btt
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader
 
-from blendtorch import btt
-
 matplotlib.use("Agg")  # pictures go to files: no display is needed
-import matplotlib.pyplot as plt  # noqa: E402 - after the choice above
+import matplotlib.pyplot as plt
 
 HERE = Path(__file__).parent
 # DataLoader warns when there are more workers than CPUs; these wait for Blender most of the time.

@@ -41,8 +41,6 @@ def make_cube():
 def make_falling_cubes(count=8):
     scene = start_scene()
     scene.world.color = (0.6, 0.7, 0.8)
-    scene.display.shading.show_shadows = True
-    scene.render.fps = 24
     bpy.data.objects.remove(bpy.data.objects["Cube"])
     bpy.ops.rigidbody.world_add()
     scene.rigidbody_world.collection = bpy.data.collections.new("RigidBodyWorld")
@@ -57,7 +55,7 @@ def make_falling_cubes(count=8):
     cubes = bpy.data.collections.new("Cubes")
     scene.collection.children.link(cubes)
     for number in range(count):
-        bpy.ops.mesh.primitive_cube_add(size=2, location=(3 * (number % 4) - 4.5, 3 * (number // 4) - 1.5, 6))
+        bpy.ops.mesh.primitive_cube_add(size=1.6, location=(3 * (number % 4) - 4.5, 3 * (number // 4) - 1.5, 6))
         cube = bpy.context.object
         cube.name = f"Cube.{number:03d}"
         bpy.ops.rigidbody.object_add(type="ACTIVE")
@@ -68,8 +66,8 @@ def make_falling_cubes(count=8):
         cubes.objects.link(cube)
 
     camera = scene.camera
-    camera.location, camera.rotation_euler = (15.0, -15.0, 12.0), (radians(62), 0.0, radians(45))
-    camera.data.lens = 40
+    camera.location, camera.rotation_euler = (14.0, -14.0, 8.0), (radians(76), 0.0, radians(45))
+    camera.data.lens = 42
     save("falling_cubes.blend")
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from blendtorch import btt
 from blendtorch.core.errors import InstanceError, PayloadError
 
@@ -81,7 +80,6 @@ def test_the_dataset_checks_its_payload_too(launch):
     from typing import Annotated
 
     import msgspec
-
     from blendtorch.core import ArraySpec
 
     class Sample(msgspec.Struct):

@@ -11,12 +11,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader
-
 from blendtorch import btt
 from blendtorch.core import EndOfStream, Failure, Frame, wire
 from blendtorch.core.errors import AddressError, DecodeError, InstanceError, LaunchError, StreamTimeoutError
 from blendtorch.core.transport import Push
+from torch.utils.data import DataLoader
 
 
 def publish(address, btid, count, pause_s, ending):

@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from torch.utils.data import DataLoader
-
 from blendtorch import btt
-from blendtorch.core.errors import AddressError, BlenderNotFoundError, InstanceError, LaunchError
+from blendtorch.core.errors import AddressError, InstanceError, LaunchError
+from torch.utils.data import DataLoader
 
 ENDLESS = """
 import time
@@ -116,7 +115,7 @@ def test_a_script_that_raises_is_an_error_with_its_traceback(launch, workers):
     ("script", "text"),
     [
         ("import sys, os\nprint('last words', flush=True)\nos._exit(3)", "ended with exit code 3"),
-        ("import os, signal\nprint('last words', flush=True)\nos.kill(os.getpid(), signal.SIGKILL)", "ended with signal SIGKILL"),
+        ("import os\nprint('last words', flush=True)\nos.kill(os.getpid(), 9)", "ended with signal SIGKILL"),
         ("import sys\nprint('last words')\nsys.exit(4)", "ended with exit code 4"),
     ],
 )
@@ -146,9 +145,9 @@ def test_an_instance_that_dies_later_is_noticed_within_seconds(launch):
         next(items)
         os.kill(launcher.launch_info.processes[0].pid, signal.SIGKILL)
         begin = time.monotonic()
-        with pytest.raises(InstanceError, match="instance 0 ended with signal SIGKILL"):
-            for _ in items:
-                assert time.monotonic() - begin < 5
+        error = error_of(lambda: [None for _ in items])
+        assert time.monotonic() - begin < 5
+        assert "instance 0 ended with signal SIGKILL" in str(error)
 
 
 @pytest.mark.blender
@@ -349,7 +348,8 @@ bpy.ops.wm.save_as_mainfile(filepath={str(path)!r})
 @pytest.mark.blender
 def test_the_users_startup_file_is_not_used(items_of, tmp_path, monkeypatch):
     monkeypatch.setenv("BLENDER_USER_CONFIG", str(tmp_path))
-    items_of(f"bpy.data.objects['Cube'].name = 'Mine'\nbpy.ops.wm.save_as_mainfile(filepath={str(tmp_path / 'startup.blend')!r})")
+    startup = str(tmp_path / "startup.blend")
+    items_of(f"bpy.data.objects['Cube'].name = 'Mine'\nbpy.ops.wm.save_as_mainfile(filepath={startup!r})")
     for scene in ("", None):
         (item,) = items_of("pub.publish(names=sorted(o.name for o in bpy.data.objects))", scene=scene)
         assert item["names"] == ["Camera", "Cube", "Light"]

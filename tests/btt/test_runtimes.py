@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from blendtorch import btt
 from blendtorch.btt import cpus, runtimes, system_libraries
 from blendtorch.core.errors import BlenderNotFoundError

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from blendtorch.core import geometry
 from blendtorch.core.errors import CameraError
+from hypothesis import given
+from hypothesis import strategies as st
 
 LENSES = st.builds(
     geometry.Lens,

@@ -3,7 +3,6 @@ from typing import Annotated
 import msgspec
 import numpy as np
 import pytest
-
 from blendtorch.core import ArraySpec, Payload
 from blendtorch.core.errors import PayloadError
 

@@ -6,7 +6,6 @@ import time
 
 import numpy as np
 import pytest
-
 from blendtorch.core import EndOfStream, Frame, wire
 from blendtorch.core.errors import AddressError, DecodeError
 from blendtorch.core.transport import Pull, Push

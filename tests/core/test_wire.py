@@ -1,16 +1,15 @@
 """Laws of the wire: what goes in comes out, and nothing else comes in."""
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from blendtorch.core import EndOfStream, Failure, Frame, wire
 from blendtorch.core.errors import DecodeError, EncodeError, VersionError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 DTYPES = st.one_of(
@@ -33,7 +32,7 @@ SCALARS = st.one_of(
     st.complex_numbers(),
     TEXT,
     st.binary(),
-    st.datetimes(timezones=st.sampled_from([None, timezone.utc, timezone(timedelta(hours=5, minutes=30))])),
+    st.datetimes(timezones=st.sampled_from([None, UTC, timezone(timedelta(hours=5, minutes=30))])),
     TEXT.filter(lambda text: "\0" not in text).map(Path),
 )
 HASHABLE = st.one_of(st.booleans(), st.integers(), TEXT, st.binary(), st.tuples(st.integers(), TEXT))
@@ -226,7 +225,7 @@ def test_nested_bombs_are_refused():
 
 
 def test_newer_versions_are_refused_with_both_numbers():
-    header = wire.encode(EndOfStream(btid=0, sequence=7, address='x'))[0].replace(b"end/1", b"end/9")
+    header = wire.encode(EndOfStream(btid=0, sequence=7, address="x"))[0].replace(b"end/1", b"end/9")
     with pytest.raises(VersionError, match="version 9 of message 'end', and know versions up to 1"):
         wire.decode([header])
 
@@ -242,7 +241,7 @@ MESSAGES = {
             "image": np.arange(24, dtype=np.uint8).reshape(2, 4, 3),
             "xy": np.linspace(0, 1, 4).reshape(2, 2),
             "meta": {"name": "cube", "ids": (1, 2), "kinds": {5}, "z": 1 + 2j, "big": 2**80, 7: None},
-            "when": datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc),
+            "when": datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
             "file": Path("a/b.png"),
             "scale": np.float32(0.5),
             "raw": bytes(5000),

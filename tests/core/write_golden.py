@@ -4,7 +4,6 @@ import importlib.util
 from pathlib import Path
 
 import msgspec
-
 from blendtorch.core import wire
 
 HERE = Path(__file__).parent

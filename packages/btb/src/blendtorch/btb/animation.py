@@ -49,7 +49,7 @@ class AnimationController:
         frame_range: tuple[int, int] | None = None,
         num_episodes: int = -1,
         use_animation: bool = True,
-        use_offline_render: bool = True,
+        use_offline_render: bool = True,  # noqa: ARG002 - accepted for scripts written for 0.4
         use_physics: bool = True,
     ) -> None:
         """Play episodes; returns after the last one, in a window at once.

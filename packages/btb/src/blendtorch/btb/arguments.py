@@ -30,7 +30,8 @@ def parse_blendtorch_args(argv: Sequence[str] | None = None) -> tuple[argparse.N
 
     Examples
     --------
-    >>> args, remainder = parse_blendtorch_args(["--", "-btsockets", "DATA=tcp://127.0.0.1:11000", "-btid", "1", "--size", "64"])
+    >>> argv = ["--", "-btsockets", "DATA=tcp://127.0.0.1:11000", "-btid", "1", "--size", "64"]
+    >>> args, remainder = parse_blendtorch_args(argv)
     >>> args.btid, args.btsockets, remainder
     (1, {'DATA': 'tcp://127.0.0.1:11000'}, ['--size', '64'])
     """

@@ -207,7 +207,6 @@ def open_scene(path: str, run_scripts: bool) -> None:
     SceneError
         If the file cannot be opened.
     """
-    global _gpu_started
     if not path:
         bpy.ops.wm.read_factory_settings(use_empty=False)
         return

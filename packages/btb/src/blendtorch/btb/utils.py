@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import bpy
 import numpy as np
 import numpy.typing as npt
 from blendtorch.btb import blender
@@ -11,6 +12,7 @@ from blendtorch.btb.coordinates import (
     object_coordinates,
     world_coordinates,
 )
+from mathutils import Vector
 
 __all__ = [
     "bbox_world_coordinates",
@@ -63,7 +65,12 @@ def random_spherical_loc(
 
 
 def compute_object_visibility(
-    obj: Any, cam: Any, N: int = 25, scene: Any = None, view_layer: Any = None, dist: float = 1.7e38  # noqa: N803 - 0.4's name
+    obj: Any,
+    cam: Any,
+    N: int = 25,
+    scene: Any = None,
+    view_layer: Any = None,  # noqa: ARG001 - 0.4 has it
+    dist: float = 1.7e38,
 ) -> float:
     """Estimate the visible fraction of an object by casting rays at `N` of its vertices, drawn with numpy's global state.
 
@@ -74,7 +81,7 @@ def compute_object_visibility(
     N : int
         Number of rays.
     scene, view_layer : optional
-        `view_layer` is not used; 0.4 had it.
+        Default: the current scene. The view layer is the current one.
     dist : float
         Length of the rays in scene units.
 
@@ -83,9 +90,6 @@ def compute_object_visibility(
     float
         0 to 1. A vertex counts that lies in front of the camera and is the first thing hit of `obj`.
     """
-    import bpy
-    from mathutils import Vector
-
     points = world_coordinates(obj)
     points = points[np.random.choice(len(points), size=N)]
     depth = cam.world_to_pixel(points)[1]

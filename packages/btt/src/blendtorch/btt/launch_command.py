@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from blendtorch.btt.launch_info import LaunchInfo
 from blendtorch.btt.launcher import BlenderLauncher
@@ -31,7 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("arguments", metavar="ARGUMENTS", help="JSON file with arguments for btt.BlenderLauncher")
     parser.add_argument(
-        "--out-launch-info", default="launch_info.json", metavar="FILE", help="where to write the addresses (default: %(default)s)"
+        "--out-launch-info",
+        default="launch_info.json",
+        metavar="FILE",
+        help="where to write the addresses (default: %(default)s)",
     )
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -48,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _read(path: str) -> dict[str, object]:
+def _read(path: str) -> dict[str, Any]:
     try:
         arguments = json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:

@@ -225,7 +225,14 @@ class BlenderLauncher:
         )
 
     def _environment(self, folder: Path, threads: int) -> dict[str, str]:
-        environment = {**dict.fromkeys(_THREAD_VARIABLES, str(threads)), **os.environ, "PYTHONUNBUFFERED": "1"}
+        temporary = folder / "tmp"  # Blender makes a folder in it, and leaves it when it is ended
+        temporary.mkdir()
+        environment = {
+            **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+            "TMPDIR": str(temporary),
+        }
         if lent := self._runtime.lend(folder / "python"):
             environment["PYTHONPATH"] = os.pathsep.join([str(lent), *filter(None, [os.environ.get("PYTHONPATH")])])
         return environment

@@ -1,8 +1,10 @@
 """How many items an epoch may still take, over all workers of a DataLoader.
 
 Each worker has a fair share, so that batches fill as they would with one worker. When the stream ends before a share is
-used, a worker stops early, or the others get on no more, what is left goes to whoever still has items. The count lies in a memory file that workers inherit (fork) or
-open through their parent (spawn): it has no name, and the kernel takes it away with the last process.
+used, a worker stops early, or the others get on no more, what is left goes to whoever still has items.
+
+The count lies in a memory file that workers inherit (fork) or open through their parent (spawn): it has no name, and
+the kernel takes it away with the last process.
 """
 
 import fcntl
@@ -18,7 +20,7 @@ from blendtorch.btt.workers import loader_number
 from blendtorch.core.errors import BlendtorchError
 from torch.utils.data import get_worker_info
 
-_ENTRY = struct.Struct("qqqqq")  # loader and number of the epoch, items taken, whether shares are released, stamp
+_ENTRY = struct.Struct("qqqqq")  # loader and number of the epoch, items taken, whether shares are released, age stamp
 _ENTRIES = 64  # epochs that may run at the same time
 _PATIENCE_S = 1.0
 _PATIENCE_ITEMS = 4
@@ -55,7 +57,7 @@ class SharedCount:
         entries = list(_ENTRY.iter_unpack(os.pread(self._fd, _ENTRY.size * _ENTRIES, 0)))
         for number, entry in enumerate(entries):
             if entry[-1] and entry[:2] == epoch:
-                return number, entry  # type: ignore[return-value]  # struct gives Any
+                return number, entry
         stamps = [entry[-1] for entry in entries]
         oldest, stamp = stamps.index(min(stamps)), max(stamps) + 1
         self._write(oldest, epoch, 0, 0, stamp)
@@ -83,7 +85,7 @@ class SharedCount:
         try:
             self._open(os.open(state["path"], os.O_RDWR | os.O_CLOEXEC))
         except OSError as error:
-            raise BlendtorchError(f"this dataset was sent here by a process that has ended, or cannot be reached: {error}") from None
+            raise BlendtorchError(f"the process that sent this dataset has ended, or is out of reach: {error}") from None
 
 
 class Quota:

@@ -124,9 +124,9 @@ class Receiver:
             raise StreamTimeoutError(self._describe_silence())
 
     def _describe_silence(self) -> str:
+        limit_ms = round(self._timeout_s * 1000)
         lines = [
-            f"No sign of life for {self._silence_s:.1f} s (timeoutms={self._timeout_s * 1000:.0f}); "
-            f"{self._frames} frames came before.",
+            f"No sign of life for {self._silence_s:.1f} s (timeoutms={limit_ms}), after {self._frames} frames.",
             *(
                 f"  {address}: {'connected, but nothing published' if address in self._pull.connected else 'not connected'}"
                 for address in self._addresses

@@ -42,7 +42,8 @@ try:
 except PackageNotFoundError:
     blender = ""
 missing = [name for name in {list(_NEEDS)} if not found(name)]
-print({_MARK!r} + json.dumps(dict(blender=blender, python=list(sys.version_info[:2]), interpreter=sys.executable, missing=missing)))
+facts = dict(blender=blender, python=list(sys.version_info[:2]), interpreter=sys.executable, missing=missing)
+print({_MARK!r} + json.dumps(facts))
 """
 
 
@@ -159,7 +160,8 @@ def find_runtime(blend_path: str | os.PathLike[str] | None = None, background: b
         'Install Blender into this Python with: pip install "blendtorch-btb[bpy]"  (Python 3.11 or 3.13), '
         f"or name a blender executable, or a Python that has bpy, with blend_path or {VARIABLE}."
     )
-    raise BlenderNotFoundError("No usable Blender was found. Tried:\n" + "\n".join(f"  - {line}" for line in tried) + "\n" + hint)
+    lines = "\n".join(f"  - {line}" for line in tried)
+    raise BlenderNotFoundError(f"No usable Blender was found. Tried:\n{lines}\n{hint}")
 
 
 def _candidates(blend_path: str | os.PathLike[str] | None) -> Iterator[tuple[str, Path | str]]:
@@ -216,7 +218,7 @@ def _usable(path: Path | str, background: bool) -> Runtime:
 
 
 @functools.lru_cache(maxsize=16)
-def _probe(path: Path, kind: str, modified_ns: int) -> dict[str, Any]:
+def _probe(path: Path, kind: str, modified_ns: int) -> dict[str, Any]:  # noqa: ARG001 - a changed file is asked again
     """Ask a runtime what it is; once per file and process."""
     if kind == "module":
         command = [str(path), "-c", _PROBE]
@@ -224,7 +226,13 @@ def _probe(path: Path, kind: str, modified_ns: int) -> dict[str, Any]:
         command = [str(path), "--background", "--factory-startup", "--python-use-system-env", "--python-expr", _PROBE]
     try:
         result = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=_PROBE_TIMEOUT_S, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PROBE_TIMEOUT_S,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BlenderNotFoundError(f"{path} cannot be run: {error}") from None

@@ -50,9 +50,8 @@ class ArraySpec(msgspec.Struct, frozen=True):
         """Compare an array with this; `sizes` holds the named sizes seen so far in the payload and is added to."""
         if not isinstance(value, np.ndarray) or value.dtype != np.dtype(self.dtype) or value.ndim != len(self.shape):
             return False
-        for size, expected in zip(value.shape, self.shape, strict=True):
-            if isinstance(expected, str):
-                expected = sizes.setdefault(expected, size)
+        for size, declared in zip(value.shape, self.shape, strict=True):
+            expected = sizes.setdefault(declared, size) if isinstance(declared, str) else declared
             if expected is not None and size != expected:
                 return False
         return True
@@ -86,7 +85,9 @@ class Payload:
             if get_origin(hint) is Annotated and specs:
                 self._arrays[field.name] = specs[0]
             elif hint is np.ndarray or get_origin(hint) is np.ndarray:
-                raise PayloadError(f"{self._name}.{field.name}: say what the array holds, Annotated[np.ndarray, ArraySpec(...)]")
+                raise PayloadError(
+                    f"{self._name}.{field.name}: say what the array holds, Annotated[np.ndarray, ArraySpec(...)]"
+                )
             else:
                 self._others[field.name] = hint
         self._required = [field.name for field in msgspec.structs.fields(struct) if field.required]

@@ -271,7 +271,7 @@ def _encode(items: list[Any], path: str) -> bytes:
 
 def _bytes_of(array: np.ndarray[Any, Any]) -> memoryview:
     """View the elements of a contiguous array as bytes, whatever its dtype: some have no buffer format."""
-    return memoryview(array.reshape(-1).view(np.uint8)) if array.size and array.itemsize else memoryview(b"")
+    return array.reshape(-1).view(np.uint8).data if array.size and array.itemsize else memoryview(b"")
 
 
 def _integer_bytes(value: int) -> bytes:

@@ -1,0 +1,97 @@
+"""What the documentation shows is what is there, and runs."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+EXAMPLE = REPOSITORY / "examples" / "datagen"
+
+
+def blocks(path, language):
+    return re.findall(rf"```{language}\n(.*?)```", path.read_text(), re.DOTALL)
+
+
+def run(*command, cwd, **environment):
+    """Run a Python program; warnings that PyTorch gives for few CPUs are not about it."""
+    return subprocess.run(
+        [sys.executable, "-W", "ignore::UserWarning", *map(str, command)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def test_the_page_shows_the_files():
+    assert blocks(EXAMPLE / "README.md", "python") == [
+        (EXAMPLE / "minimal.py").read_text(),
+        (EXAMPLE / "cube.blend.py").read_text(),
+    ]
+
+
+@pytest.mark.blender
+def test_minimal_prints_four_batches_and_leaves_nothing(blender, short_tmp):
+    result = run(EXAMPLE / "minimal.py", cwd=short_tmp, **({"BLENDTORCH_BLENDER": blender} if blender else {}))
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "Received torch.Size([4, 480, 640, 3]) torch.Size([4, 8, 2])\n" * 4
+    assert result.stderr == ""
+    assert list(short_tmp.iterdir()) == []
+
+
+@pytest.mark.blender
+def test_generate_saves_pictures(blender, tmp_path):
+    arguments = ["--count", "8", "--instances", "2", "--workers", "2", "--seed", "1"]
+    environment = {"BLENDTORCH_BLENDER": blender} if blender else {}
+    result = run(EXAMPLE / "generate.py", "falling_cubes", *arguments, cwd=tmp_path, **environment)
+    assert result.returncode == 0, result.stderr
+    assert f"The pictures are in {tmp_path / 'tmp'}" in result.stdout
+    pictures = sorted((tmp_path / "tmp").iterdir())
+    assert [picture.name for picture in pictures] == ["output_00.png", "output_01.png"]
+    assert all(picture.stat().st_size > 10_000 for picture in pictures)
+
+
+def test_generate_helps():
+    result = run(EXAMPLE / "generate.py", "--help", cwd=EXAMPLE)
+    assert "falling_cubes" in result.stdout
+    assert "invalid choice" in run(EXAMPLE / "generate.py", "nothing", cwd=EXAMPLE).stderr
+
+
+def test_the_readme_runs(tmp_path):
+    """Its two Python blocks are the trainer and the script of one program."""
+    trainer, script = blocks(REPOSITORY / "README.md", "python")
+    shutil.copy(EXAMPLE / "cube.blend", tmp_path)
+    (tmp_path / "train.py").write_text(trainer)
+    (tmp_path / "cube.blend.py").write_text(script)
+    result = run("train.py", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "Received torch.Size([4, 480, 640, 3]) torch.Size([4, 8, 2])\n" * 4
+
+
+def test_the_commands_of_the_pages_exist():
+    """Each `noxfile.py -s` names sessions, each link a file, each `pip install` a package."""
+    import ast
+
+    tree = ast.parse((REPOSITORY / "noxfile.py").read_text())
+    sessions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list}
+    assert {"demo", "tests", "matrix", "lint", "types", "imports", "bench", "wheels"} <= sessions
+    for page in (*REPOSITORY.glob("*.md"), EXAMPLE / "README.md"):
+        text = page.read_text()
+        for line in re.findall(r"noxfile\.py -s ([a-z ]+)", text):
+            assert set(line.split()) <= sessions, page
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)|src=\"([^\"]+)\"", text):
+            assert (page.parent / (link[0] or link[1])).exists(), (page, link)
+    assert all((REPOSITORY / "packages" / name).is_dir() for name in re.findall(r"\./packages/(\w+)", (REPOSITORY / "README.md").read_text()))
+
+
+def test_the_test_command_of_the_readme_is_the_gates():
+    command = "python3 noxfile.py -s tests"
+    assert command in (REPOSITORY / "README.md").read_text()
+    assert command in (REPOSITORY / ".ci" / "run").read_text()

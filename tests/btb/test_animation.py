@@ -140,7 +140,9 @@ def test_the_same_seed_gives_the_same_labels_and_pictures(items_of):
 
 
 def test_python_and_numpy_are_seeded_before_the_script(items_of, write_script):
-    items = [items_of("import random\npub.publish(a=random.random(), b=np.random.uniform(), seed=args.btseed)", seed=3) for _ in "ab"]
+    items = [
+        items_of("import random\npub.publish(a=random.random(), b=np.random.uniform(), seed=args.btseed)", seed=3) for _ in "ab"
+    ]
     assert items[0] == items[1]
     assert items[0][0]["seed"] == 3
 

@@ -67,7 +67,14 @@ CASES = {
     "orthographic": {"kind": "ORTHO"},
     "orthographic-shift-aspect": {"kind": "ORTHO", "shift": True, "aspect": (1.0, 1.3), "fit": "VERTICAL"},
 }
-DEFAULTS = {"kind": "PERSP", "fit": "AUTO", "shift": False, "aspect": (1.0, 1.0), "resolution": (320, 240, 100), "scaled": False}
+DEFAULTS = {
+    "kind": "PERSP",
+    "fit": "AUTO",
+    "shift": False,
+    "aspect": (1.0, 1.0),
+    "resolution": (320, 240, 100),
+    "scaled": False,
+}
 
 
 def hull_of(points):

@@ -72,7 +72,10 @@ pub = btb.DataPublisher(args.btsockets["DATA"] + "2", args.btid, payload=Sample)
 
 def test_a_frame_that_does_not_fit_its_payload_is_refused_where_it_is_published(launch):
     script = DECLARED + "pub.publish(xy=np.zeros((3, 3)), frameid=1)"
-    with launch(script) as launcher, pytest.raises(InstanceError, match=r"Sample.xy: expected float64 \(points, 2\) in px, got"):
+    with (
+        launch(script) as launcher,
+        pytest.raises(InstanceError, match=r"Sample.xy: expected float64 \(points, 2\) in px, got"),
+    ):
         list(btt.RemoteIterableDataset(launcher.launch_info.addresses["DATA"]))
 
 

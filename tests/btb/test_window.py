@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from blendtorch import btt
 from blendtorch.core.errors import InstanceError
 

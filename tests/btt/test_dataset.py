@@ -68,7 +68,9 @@ def error_of(call):
 
 
 def numbers_of(batches):
-    return Counter((int(btid), int(number)) for batch in batches for btid, number in zip(batch["btid"], batch["number"], strict=True))
+    return Counter(
+        (int(btid), int(number)) for batch in batches for btid, number in zip(batch["btid"], batch["number"], strict=True)
+    )
 
 
 def test_one_process_sees_each_instance_in_order(publishers):
@@ -267,7 +269,6 @@ def test_wrong_arguments_are_refused(arguments, error):
 def test_malformed_addresses_are_refused_where_they_are_used():
     with pytest.raises(AddressError, match="expected tcp://host:port"):
         next(iter(btt.RemoteIterableDataset(["localhost:11000"])))
-
 
 
 class Limited(torch.utils.data.IterableDataset):

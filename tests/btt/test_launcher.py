@@ -310,9 +310,7 @@ def test_the_launch_command(write_script, blender, tmp_path):
     arguments = {"scene": "", "script": str(write_script(ENDLESS)), "named_sockets": ["DATA"], "blend_path": blender}
     (tmp_path / "launch.json").write_text(json.dumps(arguments))
     out = tmp_path / "info.json"
-    process = subprocess.Popen(
-        [command, "--out-launch-info", out, tmp_path / "launch.json"], stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([command, "--out-launch-info", out, tmp_path / "launch.json"], stderr=subprocess.PIPE, text=True)
     wait_until(lambda: out.exists() and out.stat().st_size)
     info = btt.LaunchInfo.load_json(out)
     assert next(iter(btt.RemoteIterableDataset(info.addresses["DATA"])))["number"] == 0

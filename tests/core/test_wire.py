@@ -97,7 +97,13 @@ def test_numpy_scalars_keep_their_type(dtype):
 
 @pytest.mark.parametrize(
     "view",
-    [lambda a: a[::-1], lambda a: a.T, lambda a: a[:, ::2], lambda a: np.asfortranarray(a), lambda a: np.broadcast_to(a[0], (5, 6))],
+    [
+        lambda a: a[::-1],
+        lambda a: a.T,
+        lambda a: a[:, ::2],
+        lambda a: np.asfortranarray(a),
+        lambda a: np.broadcast_to(a[0], (5, 6)),
+    ],
 )
 def test_views_arrive_as_what_they_show(view):
     array = view(np.arange(30.0).reshape(5, 6))

@@ -88,7 +88,10 @@ def test_the_commands_of_the_pages_exist():
             assert set(line.split()) <= sessions, page
         for link in re.findall(r"\]\((?!http)([^)#]+)\)|src=\"([^\"]+)\"", text):
             assert (page.parent / (link[0] or link[1])).exists(), (page, link)
-    assert all((REPOSITORY / "packages" / name).is_dir() for name in re.findall(r"\./packages/(\w+)", (REPOSITORY / "README.md").read_text()))
+    assert all(
+        (REPOSITORY / "packages" / name).is_dir()
+        for name in re.findall(r"\./packages/(\w+)", (REPOSITORY / "README.md").read_text())
+    )
 
 
 def test_the_test_command_of_the_readme_is_the_gates():

@@ -105,9 +105,7 @@ class OffScreenRenderer:
             **blender.film_arguments(graph.scene, alpha=len(self.mode) == 4),
         )
         with self._offscreen.bind():
-            gpu.state.active_framebuffer_get().read_color(
-                0, 0, width, height, len(self.mode), 0, "UBYTE", data=self._target
-            )
+            gpu.state.active_framebuffer_get().read_color(0, 0, width, height, len(self.mode), 0, "UBYTE", data=self._target)
         # OpenGL's rows come from the bottom.
         return (self._pixels[::-1] if self.origin == "upper-left" else self._pixels).copy()
 

@@ -170,9 +170,7 @@ def project(points_camera: npt.ArrayLike, camera_matrix: npt.ArrayLike, orthogra
     return plane @ matrix[:2, :2].T + matrix[:2, 2], depth
 
 
-def unproject(
-    xy: npt.ArrayLike, depth: npt.ArrayLike, camera_matrix: npt.ArrayLike, orthographic: bool = False
-) -> Array:
+def unproject(xy: npt.ArrayLike, depth: npt.ArrayLike, camera_matrix: npt.ArrayLike, orthographic: bool = False) -> Array:
     """Find the points of the camera frame with these images: the inverse of `project`.
 
     Parameters

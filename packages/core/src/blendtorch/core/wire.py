@@ -22,9 +22,7 @@ from blendtorch.core.messages import EndOfStream, Failure, Frame, Message
 Part = bytes | memoryview
 Convert = Callable[[object], object]
 
-_TYPES: dict[str, type[Message]] = {
-    str(struct.__struct_config__.tag): struct for struct in (Frame, EndOfStream, Failure)
-}
+_TYPES: dict[str, type[Message]] = {str(struct.__struct_config__.tag): struct for struct in (Frame, EndOfStream, Failure)}
 _MAX_DEPTH = 32
 _OUTSIDE_BYTES = 4096  # bytes objects from this length on get a buffer of their own
 

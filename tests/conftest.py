@@ -47,7 +47,7 @@ def leaves_nothing(short_tmp):
         time.sleep(0.1)
     assert not left, f"processes left: {left}"
     # The logs of failed instances are kept on purpose, and nothing else.
-    files = [path for path in short_tmp.glob("blend*/*") if path.suffix != ".log"]
+    files = [path for path in short_tmp.glob("blend*/*") if path.suffix not in (".log", ".exit", ".report")]
     files += short_tmp.glob("blender_*")
     assert not files, f"files left: {files}"
 

@@ -137,7 +137,7 @@ def test_breaking_off_leaves_the_rest_to_the_next_epoch(publishers):
 
 def test_epochs_with_persistent_workers_lose_nothing(publishers):
     """Three epochs of 64, which lost 75 messages when each epoch had a socket of its own."""
-    dataset = btt.RemoteIterableDataset(publishers(2, count=96), max_items=64)
+    dataset = btt.RemoteIterableDataset(publishers(2, count=96, ending="end"), max_items=64)
     loader = DataLoader(dataset, batch_size=4, num_workers=2, persistent_workers=True)
     counts = sum((numbers_of(list(loader)) for _ in range(3)), Counter())
     assert counts == Counter({(btid, number): 1 for btid in (0, 1) for number in range(96)})
@@ -163,10 +163,12 @@ def test_two_loaders_at_once_count_for_themselves(publishers):
     assert [sum(1 for _ in loader) for loader in loaders] == [12, 12]
 
 
-def test_pin_memory_setting_and_tensors(publishers):
-    loader = DataLoader(btt.RemoteIterableDataset(publishers(), max_items=8), batch_size=4, num_workers=1, pin_memory=False)
-    for batch in loader:
-        batch["image"].float().mean()
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true but no accelerator:UserWarning")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pin_memory(publishers, workers):
+    dataset = btt.RemoteIterableDataset(publishers(), max_items=8)
+    batches = list(DataLoader(dataset, batch_size=4, num_workers=workers, pin_memory=True))
+    assert sum(numbers_of(batches).values()) == 8
 
 
 @pytest.mark.parametrize("workers", [0, 1, 4])

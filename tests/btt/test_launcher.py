@@ -59,8 +59,9 @@ def test_a_launch_is_private_and_leaves_nothing(launch, short_tmp):
         assert all(address.startswith(f"ipc://{folder}/") for address in addresses(launcher))
         assert [log.exists() for log in info.logs] == [True, True]
         assert len(info.commands) == len(info.processes) == 2
-        items = [item for item, _ in zip(btt.RemoteIterableDataset(addresses(launcher)), range(30), strict=False)]
-        assert {item["btid"] for item in items} == {0, 1}
+        seen, items = set(), iter(btt.RemoteIterableDataset(addresses(launcher)))
+        while seen != {0, 1}:  # one may start later than the other
+            seen.add(next(items)["btid"])
         launcher.assert_alive()
         pids = [process.pid for process in info.processes]
         assert len(alive(pids)) == 2
@@ -116,7 +117,7 @@ def test_a_script_that_raises_is_an_error_with_its_traceback(launch, workers):
     [
         ("import sys, os\nprint('last words', flush=True)\nos._exit(3)", "ended with exit code 3"),
         ("import os\nprint('last words', flush=True)\nos.kill(os.getpid(), 9)", "ended with signal SIGKILL"),
-        ("import sys\nprint('last words')\nsys.exit(4)", "ended with exit code 4"),
+        ("import sys\nprint('last words')\nsys.exit('last words')", "failed: SystemExit: last words"),
     ],
 )
 def test_an_instance_that_dies_is_named_with_its_code_and_the_end_of_its_log(launch, script, text, workers):
@@ -314,9 +315,9 @@ def test_the_launch_command(write_script, blender, tmp_path):
     wait_until(lambda: out.exists() and out.stat().st_size)
     info = btt.LaunchInfo.load_json(out)
     assert next(iter(btt.RemoteIterableDataset(info.addresses["DATA"])))["number"] == 0
-    process.send_signal(signal.SIGINT)
+    process.terminate()
     process.communicate(timeout=10)
-    assert process.returncode == 130
+    assert process.returncode == 128 + signal.SIGTERM
     (tmp_path / "launch.json").write_text(json.dumps({**arguments, "script": "missing.py"}))
     result = subprocess.run([command, tmp_path / "launch.json"], capture_output=True, text=True, check=False)
     assert result.returncode == 1

@@ -110,6 +110,20 @@ def test_views_arrive_as_what_they_show(view):
     np.testing.assert_array_equal(through({"a": array}).data["a"], array)
 
 
+def test_empty_texts_of_numpy_travel():
+    data = through({"a": np.array(["", "b"])[0], "b": np.bytes_(b""), "c": np.zeros(2, "U0")}).data
+    assert (data["a"], data["b"], data["c"].tolist()) == ("", b"", ["", ""])
+
+
+def test_what_is_too_large_is_named_before_memory_is_taken(monkeypatch):
+    monkeypatch.setattr(wire, "MAX_PART_BYTES", 1000)
+    for value in (np.zeros(1001, np.uint8), bytes(1001)):
+        with pytest.raises(EncodeError, match=r"x\[0\]: 1001 bytes are too many for one message"):
+            wire.encode(Frame(btid=0, sequence=0, data={"x": [value]}))
+    with pytest.raises(EncodeError, match="the fields without arrays, together"):
+        wire.encode(Frame(btid=0, sequence=0, data={"x": "a" * 1001}))
+
+
 def test_the_message_is_a_snapshot():
     array = np.zeros(1000)
     parts = wire.encode(Frame(btid=0, sequence=0, data={"a": array}))
@@ -193,6 +207,7 @@ def test_pickles_are_not_read():
         ("|O", [1], "refused"),
         ("|V8", [1], "refused"),
         ("nonsense", [1], "no dtype"),
+        ("|S0", [2**46], "no size"),
         ("<f8", [2], "has 16 bytes, got 8"),
         ("<f8", [-1], "none negative"),
         ("<f8", [2**62, 2**62], "got 8"),

@@ -134,4 +134,8 @@ class AnimationController:
     def _advance(self) -> float | None:
         """Play one frame for a window's timer; returns the pause until the next one in seconds, or None after the last."""
         with instance.reporting():
-            return None if self._frames is None else next((0.0 for _ in self._frames), None)
+            for _ in self._frames or ():
+                return 0.0
+            if self._frames is None:  # and `post_play` has not begun anew: the window stays, the stream ends
+                instance.finish()
+        return None

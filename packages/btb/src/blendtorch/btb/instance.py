@@ -6,7 +6,7 @@ import runpy
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import bpy
@@ -44,9 +44,14 @@ def run(spec_path: str) -> None:
         sys.argv = [spec.script, "--", *spec.arguments]
         runpy.run_path(spec.script, run_name="__main__")
         if bpy.app.background:
-            for open_publisher in list(publisher.open_publishers):
-                open_publisher.close()
+            finish()
             _exit(0)
+
+
+def finish() -> None:
+    """Close the publishers that the script has left open: their consumers have everything then."""
+    for open_publisher in list(publisher.open_publishers):
+        open_publisher.close()
 
 
 @contextmanager
@@ -54,24 +59,27 @@ def reporting() -> Iterator[None]:
     """End the process when what runs inside raises, and say why to the launcher and to the consumers."""
     try:
         yield
-    except SystemExit as request:
-        for open_publisher in list(publisher.open_publishers):
-            open_publisher.close()
-        _exit(request.code if isinstance(request.code, int) else int(request.code is not None))
     except BaseException as error:  # noqa: BLE001 - a KeyboardInterrupt too ends the instance, and is said
+        code = error.code if isinstance(error, SystemExit) else 1
+        if not code:
+            finish()
+            _exit(0)
         text, trace = "".join(traceback.format_exception_only(error)).strip(), traceback.format_exc()
-        print(trace, file=sys.stderr, flush=True)
+        with suppress(OSError):  # a full disk shall not keep the error from the consumers
+            print(trace, file=sys.stderr, flush=True)
         if _files is not None:
-            _files.write_report(Report(error=text, traceback=trace))
+            with suppress(OSError):
+                _files.write_report(Report(error=text, traceback=trace))
         for open_publisher in list(publisher.open_publishers):
             open_publisher.fail(text, trace)
-        _exit(1)
+        _exit(code if isinstance(code, int) else 1)
 
 
 def _exit(code: int) -> None:
     """End without tearing Blender down: everything worth keeping has left, and a window would ask what to do."""
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        with suppress(OSError):
+            stream.flush()
     os._exit(code)
 
 

@@ -1,6 +1,5 @@
 """Publishing samples: the last step of a frame on the Blender side."""
 
-import weakref
 from typing import Any
 
 import msgspec
@@ -11,7 +10,7 @@ from blendtorch.core.messages import EndOfStream, Failure, Frame
 from blendtorch.core.payload import Payload
 from blendtorch.core.transport import DEFAULT_QUEUE_SIZE, Push
 
-open_publishers: weakref.WeakSet["DataPublisher"] = weakref.WeakSet()
+open_publishers: set["DataPublisher"] = set()  # kept here: a script that lets go of one still has its consumers told
 _FAREWELL_MS = 5000  # how long a failing instance waits for its consumers to read what it had sent
 
 

@@ -11,9 +11,9 @@ class Signal:
     Examples
     --------
     >>> signal = Signal()
-    >>> handle = signal.add(print, "frame", end="!")
+    >>> handle = signal.add(print, "frame", sep=" number ")
     >>> signal.invoke(1)
-    1 frame!
+    frame number 1
     >>> signal.remove(handle)
     >>> signal.invoke(2)
     """
@@ -27,18 +27,14 @@ class Signal:
         Parameters
         ----------
         fn : callable
-            Called with the arguments of `invoke`, then `args`, and `kwargs`.
+            Called with `args`, then the arguments of `invoke`, and with `kwargs`.
 
         Returns
         -------
         handle
             For `remove`.
         """
-
-        def call(*invoked: Any, **named: Any) -> Any:
-            return fn(*invoked, *args, **{**kwargs, **named})
-
-        handle = partial(call)
+        handle = partial(fn, *args, **kwargs)
         self.slots.append(handle)
         return handle
 

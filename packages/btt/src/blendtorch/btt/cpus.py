@@ -45,5 +45,5 @@ def _own_groups() -> list[Path]:
         root = _CGROUPS / controllers if controllers else _CGROUPS
         if not controllers or "cpu" in controllers.split(","):
             leaf = root / path.lstrip("/")
-            groups += [leaf, *(parent for parent in leaf.parents if root in parent.parents)]
+            groups += [root, leaf, *(parent for parent in leaf.parents if root in parent.parents)]
     return groups

@@ -37,6 +37,7 @@ class RemoteIterableDataset(IterableDataset[Any]):
         Frames queued per instance and worker before the instance has to wait.
     timeoutms : int
         How long to wait for a sign of life (a frame, an instance that connects), in milliseconds; -1 for ever.
+        Until the first instance of a launch on this machine connects it is at least 60 s: Blender may start slowly.
     max_items : int
         Items of an epoch, over all workers.
     item_transform : callable, optional
@@ -83,6 +84,8 @@ class RemoteIterableDataset(IterableDataset[Any]):
     def stream_length(self, max_items: int) -> None:
         """Set the number of items of an epoch, over all workers, from the next epoch on.
 
+        Workers that live on (`persistent_workers=True`) keep the number that they were started with.
+
         Raises
         ------
         LaunchError
@@ -93,7 +96,10 @@ class RemoteIterableDataset(IterableDataset[Any]):
         self.max_items = max_items
 
     def close(self) -> None:
-        """Close this process's receive queue; iterating opens a new one. Workers close theirs when they end."""
+        """Close this process's receive queue; iterating opens a new one. Workers close theirs when they end.
+
+        Processes forked meanwhile hold its connections open until they end: the instances wait for them when they finish.
+        """
         receiver = self._receivers.pop(os.getpid(), None)
         if receiver is not None:
             receiver.close()

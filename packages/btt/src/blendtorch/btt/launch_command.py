@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ ARGUMENTS is a JSON file with the keyword arguments of btt.BlenderLauncher:
 
 Where the instances listen is written to a file; a consumer reads it with btt.LaunchInfo.load_json and gives
 launch_info.addresses["DATA"] to btt.RemoteIterableDataset. For consumers on other machines
-add "bind_addr": "primaryip". Ctrl-C ends the instances.
+add "bind_addr": "primaryip". Ctrl-C and SIGTERM end the instances.
 """
 
 
@@ -39,17 +40,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         with BlenderLauncher(**_read(options.arguments)) as launcher:
             if launcher.launch_info is not None:
                 LaunchInfo.save_json(options.out_launch_info, launcher.launch_info)
             launcher.wait()
-    except BlendtorchError as error:
+    except (BlendtorchError, TypeError) as error:  # TypeError: an argument that BlenderLauncher does not have
         print(f"blendtorch-launch: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _terminate(number: int, _frame: object) -> None:
+    """End as Ctrl-C does: services and containers are stopped with SIGTERM."""
+    sys.exit(128 + number)
 
 
 def _read(path: str) -> dict[str, Any]:

@@ -14,11 +14,13 @@ class LaunchWatch:
     ----------
     folder : Path
         The launch folder.
+    count : int
+        How many instances it has.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, count: int) -> None:
         self._folder = folder
-        self._instances = [InstanceFiles(folder, number) for number in range(len(list(folder.glob("instance_*.json"))))]
+        self._instances = [InstanceFiles(folder, number) for number in range(count)]
         self._finished: set[int] = set()
 
     def check(self) -> None:
@@ -32,7 +34,7 @@ class LaunchWatch:
         for files in self._instances:
             if files.read_exit_code():
                 raise InstanceError(describe_end(files))
-        if not self._folder.is_dir():
+        if not self._instances[0].spec.exists():
             raise InstanceError("the launch has ended: its `with` block was left, or the process that launched it died")
 
     def finished(self) -> set[int]:

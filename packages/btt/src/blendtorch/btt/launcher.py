@@ -1,6 +1,8 @@
 """Launching Blender instances, watching them, and ending them with everything they started."""
 
+import contextlib
 import logging
+import operator
 import os
 import shutil
 import subprocess
@@ -24,12 +26,13 @@ from blendtorch.btt.launch_addresses import (
 from blendtorch.btt.launch_info import Addresses, LaunchInfo
 from blendtorch.btt.launch_watch import describe_end
 from blendtorch.btt.runtimes import Runtime, find_runtime
-from blendtorch.core.errors import InstanceError, LaunchError
+from blendtorch.core.errors import BlendtorchError, InstanceError, LaunchError
 from blendtorch.core.launch import InstanceFiles, InstanceSpec, write_atomically
 
 logger = logging.getLogger("blendtorch")
 
 _WATCH_S = 0.1
+_KEPT = (".log", ".exit", ".report")  # of a launch that failed: for its user, and for consumers that look later
 # Each sizes its pool by the machine's CPUs, in every instance: more threads than CPUs, and slower.
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS")
 
@@ -110,7 +113,7 @@ class BlenderLauncher:
         self._bind_addr = bind_addr or "127.0.0.1"
         self._start_port = DEFAULT_START_PORT if start_port is None else start_port
         self._instance_args = [[str(arg) for arg in args] for args in instance_args or [()] * num_instances]
-        self._seed = int(np.random.default_rng().integers(2**31 - num_instances)) if seed is None else seed
+        self._seed = int(np.random.default_rng().integers(2**31 - num_instances)) if seed is None else operator.index(seed)
         self._background = background
         self._enable_autoexec = enable_autoexec
         self._show_output = show_output
@@ -121,6 +124,7 @@ class BlenderLauncher:
         self._files: list[InstanceFiles] = []
         self._guard: subprocess.Popen[bytes] | None = None
         self._leaving = threading.Event()
+        self._noting = threading.Lock()
         self._watcher: threading.Thread | None = None
 
     def __enter__(self) -> Self:
@@ -141,17 +145,18 @@ class BlenderLauncher:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """End the instances and everything they started."""
         folder = self._running().launch_folder
+        self._note_ends()
         failed = [files for files in self._files if files.read_exit_code() or files.read_report().error]
         self._end()
         if folder is None:
             return
-        if not failed:
+        if not failed and not isinstance(error, BlendtorchError):
             shutil.rmtree(folder, ignore_errors=True)
             return
         for path in folder.iterdir():
-            if path.suffix != ".log":
+            if path.suffix not in _KEPT:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        logger.warning("Logs are kept: %s", ", ".join(str(files.log) for files in failed))
+        logger.warning("Logs are kept: %s", ", ".join(str(files.log) for files in failed or self._files))
 
     def assert_alive(self) -> None:
         """Raise if an instance is not running any more.
@@ -174,10 +179,14 @@ class BlenderLauncher:
         InstanceError
             If one of them failed.
         """
-        for process, files in zip(self._running().processes or [], self._files, strict=True):
-            if process.wait():
-                self._note_ends()
-                raise InstanceError(describe_end(files))
+        processes_left = self._running().processes or []
+        while processes_left:
+            self._note_ends()
+            for files in self._files:
+                if files.read_exit_code():
+                    raise InstanceError(describe_end(files))
+            processes_left = [process for process in processes_left if process.poll() is None]
+            self._leaving.wait(_WATCH_S)
 
     def _running(self) -> LaunchInfo:
         if self.launch_info is None:
@@ -261,7 +270,8 @@ class BlenderLauncher:
         """Note how instances end, for consumers in other processes; pass on what the instances have to say."""
         said: set[str] = set()
         while not self._leaving.wait(_WATCH_S):
-            self._note_ends()
+            with contextlib.suppress(OSError):  # a full disk: the next round tries again
+                self._note_ends()
             for files in self._files:
                 notice = files.read_report().notice
                 if notice and notice not in said:
@@ -269,10 +279,12 @@ class BlenderLauncher:
                     logger.warning("%s", notice)
 
     def _note_ends(self) -> None:
-        for process, files in zip(self._running().processes or [], self._files, strict=True):
-            code = process.poll()
-            if code is not None and files.read_exit_code() is None:
-                write_atomically(files.exit_code, str(code).encode())
+        with self._noting:  # by the watching thread, and by who asks
+            for process, files in zip(self._running().processes or [], self._files, strict=True):
+                code = process.poll()
+                if code is not None and files.read_exit_code() is None:
+                    write_atomically(files.exit_code, str(code).encode())
+                    processes.end_group(process.pid)
 
     def _end(self) -> None:
         self._leaving.set()
@@ -280,7 +292,8 @@ class BlenderLauncher:
             self._watcher.join()
             self._watcher = None
         running = (self.launch_info and self.launch_info.processes) or []
-        processes.end_trees([process.pid for process in running])
+        # Of those that have ended the numbers may belong to others by now.
+        processes.end_trees([process.pid for process in running if process.poll() is None])
         for process in running:
             process.wait()
         if self._guard is not None:

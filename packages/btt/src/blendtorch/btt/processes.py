@@ -36,14 +36,18 @@ def end_trees(pids: Sequence[int], grace_s: float = 1.0) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
     psutil.wait_procs(trees, timeout=grace_s)
-    # What was started meanwhile, or lost its parent, is still in the group.
     for pid in pids:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
+        end_group(pid)
     for process in trees:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(trees, timeout=grace_s)
+
+
+def end_group(pid: int) -> None:
+    """Kill what is left of a process group: what was started late, or lost its parent."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def note_process(file: Path, pid: int) -> None:

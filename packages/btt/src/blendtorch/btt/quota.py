@@ -1,6 +1,6 @@
 """How many items an epoch may still take, over all workers of a DataLoader.
 
-Each worker has a fair share, so that batches fill as they would with one worker. When the stream ends before a share is
+Each worker has a fair share, so that batches fill where it is a multiple of their size. When the stream ends before a share is
 used, a worker stops early, or the others get on no more, what is left goes to whoever still has items.
 
 The count lies in a memory file that workers inherit (fork) or open through their parent (spawn): it has no name, and

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from blendtorch.btt.launch_info import Addresses
 from blendtorch.btt.launch_watch import LaunchWatch, describe_failure
-from blendtorch.core.errors import InstanceError, StreamTimeoutError
+from blendtorch.core.errors import AddressError, InstanceError, StreamTimeoutError
 from blendtorch.core.messages import EndOfStream, Failure, Frame
 from blendtorch.core.transport import Pull
 
+_START_S = 60.0  # what an instance of a launch on this machine may take before it connects
 _CHECK_S = 0.25  # so often a stream that flows looks after its instances
 
 
@@ -27,13 +28,14 @@ class Receiver:
 
     def __init__(self, addresses: Sequence[str], queue_size: int, timeout_s: float) -> None:
         folder = addresses.launch_folder if isinstance(addresses, Addresses) else None
-        self._watch = None if folder is None else LaunchWatch(folder)
+        self._watch = None if folder is None else LaunchWatch(folder, len(addresses))
         self._pull = Pull(addresses, queue_size)
         self._addresses = list(addresses)
         self._queue_size = queue_size
         self._timeout_s = timeout_s
         self._held: Frame | None = None
         self._ended: set[str] = set()
+        self._farewells: set[str] = set()
         self._frames = 0
         self._silence_s = 0.0
         self._next_check = 0.0
@@ -46,6 +48,8 @@ class Receiver:
         ------
         DecodeError
             If something else than a message arrived.
+        AddressError
+            If a publisher has ended and it cannot be told which one.
         InstanceError
             If an instance has failed or died. What it had sent before comes first.
         StreamTimeoutError
@@ -103,9 +107,16 @@ class Receiver:
             raise InstanceError(describe_failure(message.btid, message.error, message.traceback, log))
 
     def _disconnect(self, last: EndOfStream | Failure) -> None:
+        if last.address in self._farewells:  # it is repeated until we are gone
+            return
         address = self._pull.disconnect(last.address)
-        if address is not None:
-            self._ended.add(address)
+        if address is None:
+            raise AddressError(
+                f"the publisher that listens on {last.address} has ended, and it cannot be told which of "
+                f"{', '.join(self._addresses)} it is: give its address as it knows it, or different ports"
+            )
+        self._farewells.add(last.address)
+        self._ended.add(address)
 
     def check(self, arrived: bool = False) -> None:
         """Raise what `wait` raises about instances; `arrived`: while messages still come in."""
@@ -120,8 +131,13 @@ class Receiver:
                 self._frames_before_error -= 1
                 if not arrived or self._frames_before_error < 0:
                     raise
-        if 0 <= self._timeout_s < self._silence_s:
+        if 0 <= self._silence_limit_s() < self._silence_s:
             raise StreamTimeoutError(self._describe_silence())
+
+    def _silence_limit_s(self) -> float:
+        # A Blender that starts gives no sign of life, and that it runs is known: it has longer.
+        starting = self._watch is not None and self._timeout_s >= 0 and not (self._pull.connected or self._frames)
+        return max(self._timeout_s, _START_S) if starting else self._timeout_s
 
     def _describe_silence(self) -> str:
         limit_ms = round(self._timeout_s * 1000)

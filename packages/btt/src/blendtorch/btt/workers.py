@@ -1,6 +1,5 @@
 """What a DataLoader worker process needs to know of its parent."""
 
-import functools
 import multiprocessing
 import os
 import sys
@@ -13,19 +12,21 @@ from torch.utils.data import get_worker_info
 _POLL_S = 0.5
 
 
-@functools.cache
+_watched: set[int] = set()  # processes; a forked one inherits its parent's
+
+
 def end_with_parent() -> None:
     """In a worker: end this process soon after its parent has died.
 
     PyTorch's own watch looks only while a worker waits for work: workers that waited for a frame outlived a killed
     trainer for 12 s.
     """
-    parent = multiprocessing.parent_process()
-    if get_worker_info() is not None and parent is not None:
-        threading.Thread(target=_watch, args=(parent.pid,), name="blendtorch-parent", daemon=True).start()
+    if get_worker_info() is not None and os.getpid() not in _watched:
+        _watched.add(os.getpid())
+        threading.Thread(target=_watch, args=(os.getppid(),), name="blendtorch-parent", daemon=True).start()
 
 
-def _watch(parent_pid: int | None) -> None:
+def _watch(parent_pid: int) -> None:
     while os.getppid() == parent_pid:
         time.sleep(_POLL_S)
     os._exit(1)
@@ -52,5 +53,8 @@ def loader_number() -> int:
     An iterator starts its workers one after the other, and multiprocessing numbers processes as they are made. (The
     base seed that PyTorch gives the workers would not do: scripts set the same seed before each epoch.)
     """
-    info = get_worker_info()
-    return 0 if info is None else int(multiprocessing.current_process()._identity[-1]) - info.id
+    info, parent = get_worker_info(), multiprocessing.parent_process()
+    if info is None or parent is None:
+        return 0
+    first = int(multiprocessing.current_process()._identity[-1]) - info.id
+    return (int(parent.pid or 0) << 31) + first  # several trainers may share one dataset

@@ -26,7 +26,10 @@ def refusal(dtype: np.dtype[Any]) -> str | None:
 
 def snapshot(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Copy an array once, into C order, aligned and native-endian: what the sender keeps of it."""
-    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=True, subok=False)
+    dtype = array.dtype.newbyteorder("=")
+    if dtype.itemsize == 0:  # the type of an empty text
+        dtype = np.dtype(f"{dtype.kind}1")
+    return np.array(array, dtype=dtype, order="C", copy=True, subok=False)
 
 
 def restore(dtype_name: str, shape: tuple[int, ...], buffer: Buffer) -> npt.NDArray[Any]:
@@ -57,13 +60,15 @@ def restore(dtype_name: str, shape: tuple[int, ...], buffer: Buffer) -> npt.NDAr
     reason = refusal(dtype)
     if reason:
         raise DecodeError(f"dtype {dtype_name!r} is refused: {reason}")
+    if dtype.itemsize == 0:
+        raise DecodeError(f"dtype {dtype_name!r} is refused: its elements have no size")
     if any(size < 0 for size in shape) or len(shape) > 32:
         raise DecodeError(f"shape {shape} is refused: at most 32 sizes, none negative")
     expected, got = math.prod(shape) * dtype.itemsize, memoryview(buffer).nbytes
     if expected != got:
         raise DecodeError(f"an array {dtype_name} {shape} has {expected} bytes, got {got}")
     if expected == 0:
-        return np.empty(shape, dtype.newbyteorder("="))
+        return np.zeros(shape, dtype.newbyteorder("="))
     array = np.frombuffer(buffer, dtype).reshape(shape)
     if not (array.flags.writeable and array.flags.aligned and dtype.isnative):
         return snapshot(array)

@@ -6,6 +6,7 @@ consumer is slow its queues fill up and `Push.send` waits. Nothing else controls
 """
 
 import errno
+import socket
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -18,7 +19,6 @@ from blendtorch.core.messages import Message
 from zmq.utils.monitor import recv_monitor_message
 
 DEFAULT_QUEUE_SIZE = 10
-MAX_MESSAGE_BYTES = 1 << 30  # of one part; libzmq allocates what a header claims, so it is told where to stop
 MAX_IPC_PATH_BYTES = 107  # sockaddr_un.sun_path, with its final zero
 _INTERRUPT_MS = 200  # Python sees signals at least so often while a socket waits
 _FAREWELL_PAUSE_MS = 50
@@ -55,10 +55,11 @@ class Push:
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED)
         self._consumers: set[int] = set()
         try:
+            _refuse_taken_path(address)
             self._socket.bind(address)
-        except zmq.ZMQError as error:
+        except (zmq.ZMQError, AddressError) as error:
             self.close(linger_ms=0)
-            raise _bind_error(address, error) from None
+            raise error if isinstance(error, AddressError) else _bind_error(address, error) from None
 
     def send(self, parts: Sequence[wire.Part], timeout_ms: int | None = None) -> bool:
         """Queue one encoded message; wait while every queue is full, or no consumer is connected.
@@ -76,10 +77,10 @@ class Push:
             Whether the message was queued.
         """
         deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
-        while not self._socket.poll(_INTERRUPT_MS if deadline is None else _remaining_ms(deadline), zmq.POLLOUT):
+        while not self._send_now(parts):
             if deadline is not None and time.monotonic() >= deadline:
                 return False
-        self._socket.send_multipart(parts, copy=False)
+            self._socket.poll(_INTERRUPT_MS if deadline is None else _remaining_ms(deadline), zmq.POLLOUT)
         return True
 
     def farewell(self, parts: Sequence[wire.Part], timeout_ms: int | None = None) -> bool:
@@ -106,9 +107,8 @@ class Push:
             if deadline is not None and time.monotonic() >= deadline:
                 return False
             # Messages go round: so many reach every consumer whose queue has room. The others get theirs in a later round.
-            for _ in self._consumers:
-                if self._socket.poll(0, zmq.POLLOUT):
-                    self._socket.send_multipart(parts, copy=False)
+            for _ in range(len(self._consumers)):
+                self._send_now(parts)
             self._monitor.poll(_FAREWELL_PAUSE_MS)
         return True
 
@@ -120,7 +120,16 @@ class Push:
             self._socket.close(linger_ms)
         self._context.term()
 
+    def _send_now(self, parts: Sequence[wire.Part]) -> bool:
+        self._follow_consumers()
+        try:
+            self._socket.send_multipart(parts, copy=False, flags=zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
     def _follow_consumers(self) -> bool:
+        # Read on every occasion: once 1000 events wait to be read, libzmq's thread waits too, and accepts nobody any more.
         while self._monitor.poll(0):
             event = recv_monitor_message(self._monitor)
             if event["event"] == zmq.EVENT_ACCEPTED:
@@ -165,7 +174,7 @@ class Pull:
         self._socket = self._context.socket(zmq.PULL)
         self._socket.set_hwm(queue_size)
         self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_PART_BYTES)  # libzmq allocates what a header claims
         self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1000)
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_CONNECTED | zmq.EVENT_DISCONNECTED)
@@ -202,15 +211,16 @@ class Pull:
         Returns
         -------
         str or None
-            The address as this end knows it: a sender that listens on all interfaces has another host in its own. None
-            where none of ours is meant, and nothing was done.
+            The address as this end knows it: a sender that listens on all interfaces, or behind a forwarded port, has
+            another one in its messages. None where it cannot be told which one is meant, and nothing was done.
         """
         port = address.rpartition(":")[2]
         same_port = [ours for ours in self._addresses if ours.startswith("tcp:") and ours.rpartition(":")[2] == port]
         if address not in self._addresses:
-            if len(same_port) != 1:
+            candidates = self._addresses if len(self._addresses) == 1 else same_port
+            if len(candidates) != 1:
                 return None
-            address = same_port[0]
+            address = candidates[0]
         self._addresses.remove(address)
         self.connected.discard(address)
         self._socket.disconnect(address)
@@ -261,6 +271,14 @@ def check_address(address: str) -> None:
         )
     if protocol == "tcp" and not rest.rpartition(":")[2].isdigit():
         raise AddressError(f"{address!r} has no port: expected tcp://host:port")
+
+
+def _refuse_taken_path(address: str) -> None:
+    """Refuse an ipc address where somebody listens: libzmq would take it over, and the other would wait for ever."""
+    if address.startswith("ipc://"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(address.removeprefix("ipc://")) == 0:
+                raise AddressError(f"{address} is in use: another publisher listens there")
 
 
 def _bind_error(address: str, error: zmq.ZMQError) -> BlendtorchError:

@@ -23,6 +23,7 @@ Part = bytes | memoryview
 Convert = Callable[[object], object]
 
 _TYPES: dict[str, type[Message]] = {str(struct.__struct_config__.tag): struct for struct in (Frame, EndOfStream, Failure)}
+MAX_PART_BYTES = 1 << 30  # of the header, or of one array
 _MAX_DEPTH = 32
 _OUTSIDE_BYTES = 4096  # bytes objects from this length on get a buffer of their own
 
@@ -75,9 +76,11 @@ def encode(message: Message, convert: Convert | None = None) -> list[Part]:
         data = {name: packer.pack(value, name, 0) for name, value in message.data.items()}
         message = msgspec.structs.replace(message, data=data)
     try:
-        return [_encoder.encode(message), *packer.buffers]
+        header = _encoder.encode(message)
     except UnicodeEncodeError as error:
         raise EncodeError(f"text with a lone surrogate cannot be sent: {error}") from None
+    _check_size(len(header), "the fields without arrays, together")
+    return [header, *packer.buffers]
 
 
 def decode(parts: Sequence[Part]) -> Message:
@@ -155,6 +158,7 @@ class _Packer:
             raise EncodeError(f"{path}: a masked array would lose its mask: publish .data and .mask")
         if reason := arrays.refusal(array.dtype):
             raise EncodeError(f"{path}: cannot send an array of dtype {array.dtype}: {reason}")
+        _check_size(array.nbytes, path)
         copy = arrays.snapshot(array)
         self.buffers.append(_bytes_of(copy))
         return _extension(_Code.ARRAY, _encoder.encode((copy.dtype.str, copy.shape, len(self.buffers) - 1)))
@@ -162,7 +166,8 @@ class _Packer:
     def _scalar(self, value: np.generic, path: str) -> msgspec.msgpack.Ext:
         if reason := arrays.refusal(value.dtype):
             raise EncodeError(f"{path}: cannot send a numpy scalar of dtype {value.dtype}: {reason}")
-        return _extension(_Code.SCALAR, _encoder.encode((value.dtype.str, value.tobytes())))
+        copy = arrays.snapshot(np.asarray(value))
+        return _extension(_Code.SCALAR, _encoder.encode((copy.dtype.str, copy.tobytes())))
 
     def _mapping(self, value: Mapping[Any, Any], path: str, depth: int) -> Any:
         if all(type(key) is str for key in value):
@@ -175,6 +180,7 @@ class _Packer:
 
     def _other(self, value: object, path: str, depth: int) -> Any:
         if isinstance(value, (bytes, bytearray, memoryview)):
+            _check_size(memoryview(value).nbytes, path)
             raw = bytes(value)
             if len(raw) < _OUTSIDE_BYTES:
                 return raw
@@ -254,6 +260,11 @@ class _Unpacker:
             raise DecodeError(f"the header names buffer {number}, expected {self.used} of {len(self._buffers)}")
         self.used += 1
         return self._buffers[number]
+
+
+def _check_size(size: int, path: str) -> None:
+    if size > MAX_PART_BYTES:
+        raise EncodeError(f"{path}: {size} bytes are too many for one message, at most {MAX_PART_BYTES}: publish it in parts")
 
 
 def _extension(code: _Code, data: bytes) -> msgspec.msgpack.Ext:

@@ -53,6 +53,20 @@ def leaves_nothing(short_tmp):
 
 
 @pytest.fixture
+def error_of():
+    """Return the exception that a call raises, without the traceback that would keep a DataLoader and its workers alive."""
+
+    def error_of(call):
+        try:
+            call()
+        except Exception as error:
+            return error.with_traceback(None)
+        pytest.fail("nothing was raised")
+
+    return error_of
+
+
+@pytest.fixture
 def write_script(tmp_path):
     """Write a script for Blender: the given lines, with `btb`, `bpy`, `np`, `args` and a publisher `pub` at hand."""
     head = """\

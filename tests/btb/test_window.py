@@ -47,6 +47,21 @@ def test_the_blocking_loop_works_in_a_window_too(launch):
     assert [item["frameid"] for item in items] == [*range(1, 6)] * 2
 
 
+def test_a_scene_that_does_not_open_in_a_window_is_an_error(launch, tmp_path):
+    (tmp_path / "broken.blend").write_text("this is no scene")
+    with (
+        launch("pub.publish(a=1)", scene=tmp_path / "broken.blend", background=False) as launcher,
+        pytest.raises(InstanceError, match="cannot open .*broken.blend"),
+    ):
+        list(btt.RemoteIterableDataset(launcher.launch_info.addresses["DATA"]))
+
+
+def test_a_finite_script_ends_its_stream_and_keeps_its_window(launch):
+    with launch(SCRIPT + "anim.play((1, 5), num_episodes=2)", background=False) as launcher:
+        assert len(list(btt.RemoteIterableDataset(launcher.launch_info.addresses["DATA"]))) == 10
+        launcher.assert_alive()
+
+
 def test_a_scene_file_opens_in_a_window(launch, items_of, tmp_path):
     path = tmp_path / "named.blend"
     items_of(f"bpy.data.objects['Cube'].name = 'Mine'\nbpy.ops.wm.save_as_mainfile(filepath={str(path)!r})")

@@ -58,15 +58,6 @@ def publishers(short_tmp):
         process.join()
 
 
-def error_of(call):
-    """The exception that a call raises, without the traceback that would keep a DataLoader and its workers alive."""
-    try:
-        call()
-    except Exception as error:
-        return error.with_traceback(None)
-    pytest.fail("nothing was raised")
-
-
 def numbers_of(batches):
     return Counter(
         (int(btid), int(number)) for batch in batches for btid, number in zip(batch["btid"], batch["number"], strict=True)
@@ -217,7 +208,7 @@ def test_break_returns_soon_while_no_frame_comes(publishers):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_silence_is_an_error_that_says_what_is_known(publishers, workers):
+def test_silence_is_an_error_that_says_what_is_known(publishers, workers, error_of):
     addresses = [*publishers(count=0, ending="noise"), "ipc:///tmp/nobody-listens-here"]
     dataset = btt.RemoteIterableDataset(addresses[1:], timeoutms=600)
     begin = time.monotonic()
@@ -237,7 +228,7 @@ def test_the_time_out_counts_from_the_last_sign_of_life(publishers):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_failure_comes_after_what_was_sent_before_it(publishers, workers):
+def test_a_failure_comes_after_what_was_sent_before_it(publishers, workers, error_of):
     seen, dataset = [], btt.RemoteIterableDataset(publishers(count=5, ending="failure"))
     error = error_of(lambda: [seen.append(int(batch["number"])) for batch in DataLoader(dataset, num_workers=workers)])
     assert type(error) is InstanceError
@@ -247,7 +238,7 @@ def test_a_failure_comes_after_what_was_sent_before_it(publishers, workers):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_noise_is_an_error_with_its_own_type_and_the_stream_goes_on(publishers, workers):
+def test_noise_is_an_error_with_its_own_type_and_the_stream_goes_on(publishers, workers, error_of):
     dataset = btt.RemoteIterableDataset(publishers(count=3, ending="noise"), max_items=4)
     assert type(error_of(lambda: list(DataLoader(dataset, num_workers=workers)))) is DecodeError
     if workers == 0:

@@ -41,15 +41,6 @@ def wait_until(condition, timeout_s=30):
         time.sleep(0.05)
 
 
-def error_of(call):
-    """The exception that a call raises, without the traceback that would keep a DataLoader and its workers alive."""
-    try:
-        call()
-    except Exception as error:
-        return error.with_traceback(None)
-    pytest.fail("nothing was raised")
-
-
 @pytest.mark.blender
 def test_a_launch_is_private_and_leaves_nothing(launch, short_tmp):
     with launch(ENDLESS, num_instances=2) as launcher:
@@ -96,7 +87,7 @@ def test_instances_get_their_arguments(launch):
 
 @pytest.mark.blender
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_script_that_raises_is_an_error_with_its_traceback(launch, workers):
+def test_a_script_that_raises_is_an_error_with_its_traceback(launch, workers, error_of):
     script = "for n in range(3):\n    pub.publish(n=n)\ndef broken():\n    return 1 / 0\nbroken()"
     seen = []
     with launch(script) as launcher:
@@ -120,7 +111,7 @@ def test_a_script_that_raises_is_an_error_with_its_traceback(launch, workers):
         ("import sys\nprint('last words')\nsys.exit('last words')", "failed: SystemExit: last words"),
     ],
 )
-def test_an_instance_that_dies_is_named_with_its_code_and_the_end_of_its_log(launch, script, text, workers):
+def test_an_instance_that_dies_is_named_with_its_code_and_the_end_of_its_log(launch, script, text, workers, error_of):
     with launch(f"if args.btid == 1:\n{_indent(script)}\n{ENDLESS}", num_instances=2) as launcher:
         begin = time.monotonic()
         error = error_of(
@@ -140,7 +131,7 @@ def _indent(text):
 
 
 @pytest.mark.blender
-def test_an_instance_that_dies_later_is_noticed_within_seconds(launch):
+def test_an_instance_that_dies_later_is_noticed_within_seconds(launch, error_of):
     with launch(ENDLESS, num_instances=2) as launcher:
         items = iter(btt.RemoteIterableDataset(addresses(launcher)))
         next(items)
@@ -272,7 +263,7 @@ def test_tcp_and_ports_in_use(launch):
 
 
 @pytest.mark.blender
-def test_a_port_that_is_taken_later_is_said_by_the_script(launch):
+def test_a_port_that_is_taken_later_is_said_by_the_script(launch, error_of):
     with launch("second = btb.DataPublisher(args.btsockets['DATA'], 0)", start_port=_free_port()) as launcher:
         error = error_of(lambda: list(btt.RemoteIterableDataset(addresses(launcher))))
     assert "is in use: another launch listens there; end it, or choose another start_port" in str(error)
@@ -355,7 +346,7 @@ def test_the_users_startup_file_is_not_used(items_of, tmp_path, monkeypatch):
 
 
 @pytest.mark.blender
-def test_a_scene_that_blender_cannot_open(launch, tmp_path):
+def test_a_scene_that_blender_cannot_open(launch, tmp_path, error_of):
     (tmp_path / "broken.blend").write_text("this is no scene")
     with launch("pub.publish(a=1)", scene=tmp_path / "broken.blend") as launcher:
         error = error_of(lambda: list(btt.RemoteIterableDataset(addresses(launcher))))

@@ -216,6 +216,23 @@ def open_scene(path: str, run_scripts: bool) -> None:
         raise SceneError(f"Blender {bpy.app.version_string} cannot open {path}: {error}") from None
 
 
+def check_scene(path: str) -> None:
+    """Refuse to go on with a .blend file that Blender was given on its command line and could not open.
+
+    It shows its factory scene then, under the name of the file.
+
+    Raises
+    ------
+    SceneError
+    """
+    if path:
+        try:
+            with bpy.data.libraries.load(path):
+                pass
+        except OSError as error:
+            raise SceneError(f"Blender {bpy.app.version_string} cannot open {path}: {error}") from None
+
+
 def scripts_not_run() -> str:
     """Say which scripts inside the current .blend were not allowed to run; empty for none."""
     texts = [text.name for text in bpy.data.texts if text.use_module]

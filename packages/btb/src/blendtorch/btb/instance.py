@@ -35,6 +35,8 @@ def run(spec_path: str) -> None:
     with reporting():
         if spec.opens_scene:
             blender.open_scene(spec.scene, spec.autoexec)
+        else:
+            blender.check_scene(spec.scene)
         if not spec.autoexec and (notice := blender.scripts_not_run()):
             print(notice, file=sys.stderr)
             _files.write_report(Report(notice=notice))

@@ -145,7 +145,8 @@ class BlenderLauncher:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """End the instances and everything they started."""
         folder = self._running().launch_folder
-        self._note_ends()
+        with contextlib.suppress(OSError):  # a full disk shall not keep the instances alive
+            self._note_ends()
         failed = [files for files in self._files if files.read_exit_code() or files.read_report().error]
         self._end()
         if folder is None:
@@ -179,13 +180,14 @@ class BlenderLauncher:
         InstanceError
             If one of them failed.
         """
-        processes_left = self._running().processes or []
-        while processes_left:
-            self._note_ends()
+        while True:
+            running = any(process.poll() is None for process in self._running().processes or [])
+            self._note_ends()  # after the look: who was seen to have ended is noted with its code
             for files in self._files:
                 if files.read_exit_code():
                     raise InstanceError(describe_end(files))
-            processes_left = [process for process in processes_left if process.poll() is None]
+            if not running:
+                return
             self._leaving.wait(_WATCH_S)
 
     def _running(self) -> LaunchInfo:
@@ -212,8 +214,7 @@ class BlenderLauncher:
         for files in self._files:
             spec = self._spec(files.number, addresses, threads)
             write_atomically(files.spec, msgspec.json.format(msgspec.json.encode(spec)))
-        for files in self._files:
-            self._start_instance(files, info, threads, environment)
+            self._start_instance(spec, files, info, environment)
         self._watcher = threading.Thread(target=self._watch, name="blendtorch-watch", daemon=True)
         self._watcher.start()
 
@@ -246,11 +247,8 @@ class BlenderLauncher:
             environment["PYTHONPATH"] = os.pathsep.join([str(lent), *filter(None, [os.environ.get("PYTHONPATH")])])
         return environment
 
-    def _start_instance(self, files: InstanceFiles, info: LaunchInfo, threads: int, environment: dict[str, str]) -> None:
-        spec = msgspec.json.decode(files.spec.read_bytes(), type=InstanceSpec)
-        command = self._runtime.command(
-            files.spec, self._scene, spec.arguments, threads, self._background, self._enable_autoexec
-        )
+    def _start_instance(self, spec: InstanceSpec, files: InstanceFiles, info: LaunchInfo, environment: dict[str, str]) -> None:
+        command = self._runtime.command(spec, files.spec)
         with files.log.open("wb") as log:
             output = None if self._show_output else log
             process = subprocess.Popen(

@@ -53,7 +53,9 @@ def end_group(pid: int) -> None:
 def note_process(file: Path, pid: int) -> None:
     """Write down which process to end, for the guard: its number, and when it started, for numbers come again."""
     with contextlib.suppress(psutil.NoSuchProcess):
-        file.write_text(f"{pid} {psutil.Process(pid).create_time()}")
+        draft = file.with_suffix(".part")  # the guard sees the whole note, or none
+        draft.write_text(f"{pid} {psutil.Process(pid).create_time()}")
+        draft.replace(file)
 
 
 def guard(launcher_pid: int, folder: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from blendtorch.btt.system_libraries import missing_libraries
 from blendtorch.core.errors import BlenderNotFoundError
+from blendtorch.core.launch import InstanceSpec
 
 VARIABLE = "BLENDTORCH_BLENDER"
 _OLDEST_PYTHON, _NEWEST_PYTHON = (3, 11), (3, 13)
@@ -75,23 +76,22 @@ class Runtime:
         version = ".".join(map(str, self.version))
         return f"Blender {version} ({self.kind} {self.path}, Python {self.python[0]}.{self.python[1]})"
 
-    def command(
-        self, spec: Path, scene: str, arguments: Sequence[str], threads: int, background: bool, autoexec: bool
-    ) -> list[str]:
-        """Compose the command line of an instance."""
+    def command(self, spec: InstanceSpec, spec_path: Path) -> list[str]:
+        """Compose the command line of an instance whose specification lies at `spec_path`."""
+        background = spec.opens_scene  # in a window the executable opens it, with the file's own window layout
         if self.kind == "module":
-            return [str(self.path), "-P", "-m", "blendtorch.btb", str(spec), "--", *arguments]
+            return [str(self.path), "-P", "-m", "blendtorch.btb", str(spec_path), "--", *spec.arguments]
         return [
             str(self.path),
             *(["--background"] if background else []),
             "--factory-startup",
             "--python-use-system-env",
-            "--enable-autoexec" if autoexec else "--disable-autoexec",
-            *("--threads", str(threads)),
-            *([scene] if scene and not background else []),  # in background the instance opens it, without its windows
+            "--enable-autoexec" if spec.autoexec else "--disable-autoexec",
+            *("--threads", str(spec.threads)),
+            *([spec.scene] if spec.scene and not background else []),
             *("--python-exit-code", "1"),
-            *("--python-expr", f"from blendtorch.btb import instance; instance.run({str(spec)!r})"),
-            *("--", *arguments),
+            *("--python-expr", f"from blendtorch.btb import instance; instance.run({str(spec_path)!r})"),
+            *("--", *spec.arguments),
         ]
 
     def lend(self, folder: Path) -> Path | None:

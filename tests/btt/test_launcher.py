@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -214,8 +215,9 @@ if __name__ == "__main__":
 
 
 @pytest.mark.blender
-@pytest.mark.parametrize("workers", [0, 4])
-def test_a_killed_trainer_leaves_nothing_after_five_seconds(write_script, blender, tmp_path, short_tmp, workers):
+@pytest.mark.parametrize(("workers", "cleaned"), [(0, False), (4, False), (0, True)])
+def test_a_killed_trainer_leaves_nothing_after_five_seconds(write_script, blender, tmp_path, short_tmp, workers, cleaned):
+    """Also where somebody has cleaned the temporary folder meanwhile."""
     script = write_script("import subprocess\nsubprocess.Popen(['sleep', '1000'], start_new_session=True)\n" + ENDLESS)
     (tmp_path / "trainer.py").write_text(TRAINER)
     trainer = subprocess.Popen(
@@ -227,6 +229,8 @@ def test_a_killed_trainer_leaves_nothing_after_five_seconds(write_script, blende
     time.sleep(2)
     started = [process.pid for process in psutil.Process(trainer.pid).children(recursive=True)]
     assert len(started) >= 2 + 2 + workers + 1, "instances, what they started, workers, guard"
+    for folder in short_tmp.glob("blendtorch-*") if cleaned else ():
+        shutil.rmtree(folder)
     trainer.kill()
     trainer.communicate()
     time.sleep(5)

@@ -60,14 +60,22 @@ def note_process(file: Path, pid: int) -> None:
 
 def guard(launcher_pid: int, folder: Path) -> None:
     """Wait until the launcher is gone, then end the processes that it noted and remove its folder."""
+    notes: dict[Path, str] = {}  # kept in memory: files in a temporary folder may be cleaned away in a long run
     while os.getppid() == launcher_pid:
+        _read_notes(folder, notes)
         time.sleep(_POLL_S)
-    end_trees([pid for file in folder.glob("*.pid") if (pid := _noted_process(file)) is not None])
+    _read_notes(folder, notes)
+    end_trees([pid for note in notes.values() if (pid := _noted_process(note)) is not None])
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _noted_process(file: Path) -> int | None:
-    pid, started = file.read_text().split()
+def _read_notes(folder: Path, notes: dict[Path, str]) -> None:
+    with contextlib.suppress(OSError):
+        notes.update({file: file.read_text() for file in folder.glob("*.pid") if file not in notes})
+
+
+def _noted_process(note: str) -> int | None:
+    pid, started = note.split()
     try:
         same = abs(psutil.Process(int(pid)).create_time() - float(started)) < 1
     except psutil.NoSuchProcess:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from blendtorch.core import geometry
 from blendtorch.core.errors import CameraError
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 LENSES = st.builds(
     geometry.Lens,
@@ -106,3 +107,10 @@ def test_boxes_of_points():
     np.testing.assert_array_equal(geometry.bounding_box([[1, 5], [3, 2], [np.nan, 0]]), [1, 2, 3, 5])
     assert np.isnan(geometry.bounding_box([[np.nan, 1]])).all()
     np.testing.assert_array_equal(geometry.bounding_box([[1, 5, 2], [3, 2, 9]]), [1, 2, 2, 3, 5, 9])
+
+
+@given(arrays(np.float64, (3, 4), elements=st.floats(-10, 10)))
+def test_the_inverse_of_an_affine_matrix_undoes_it(rows):
+    matrix = np.vstack([rows, [0, 0, 0, 1]])
+    assume(np.linalg.cond(matrix[:3, :3]) < 1e4)
+    np.testing.assert_allclose(geometry.inverse_affine(matrix) @ matrix, np.eye(4), atol=1e-8)

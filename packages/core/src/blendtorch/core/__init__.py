@@ -1,7 +1,58 @@
-"""What the two sides of blendtorch share: messages, the wire, sockets, camera geometry and the errors."""
+"""What the two sides of blendtorch share: messages, sockets, camera geometry, the interfaces of plug-ins, the errors."""
 
 from blendtorch.core import errors, geometry
+from blendtorch.core.distributions import (
+    Choice,
+    Constant,
+    Distribution,
+    Integer,
+    LogUniform,
+    Normal,
+    Uniform,
+    draw,
+    draw_vector,
+)
+from blendtorch.core.hooks import hookimpl
+from blendtorch.core.interfaces import (
+    Annotator,
+    CameraView,
+    Moment,
+    ObjectOfInterest,
+    Options,
+    Randomizer,
+    RandomizerOptions,
+    Renderer,
+    SetupContext,
+)
 from blendtorch.core.messages import EndOfStream, Failure, Frame, Message
 from blendtorch.core.payload import ArraySpec, Payload
 
-__all__ = ["ArraySpec", "EndOfStream", "Failure", "Frame", "Message", "Payload", "errors", "geometry"]
+__all__ = [
+    "Annotator",
+    "ArraySpec",
+    "CameraView",
+    "Choice",
+    "Constant",
+    "Distribution",
+    "EndOfStream",
+    "Failure",
+    "Frame",
+    "Integer",
+    "LogUniform",
+    "Message",
+    "Moment",
+    "Normal",
+    "ObjectOfInterest",
+    "Options",
+    "Payload",
+    "Randomizer",
+    "RandomizerOptions",
+    "Renderer",
+    "SetupContext",
+    "Uniform",
+    "draw",
+    "draw_vector",
+    "errors",
+    "geometry",
+    "hookimpl",
+]

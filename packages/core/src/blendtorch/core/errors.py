@@ -24,6 +24,14 @@ class PayloadError(BlendtorchError, ValueError):
     """A frame does not fit the payload type that was declared for it."""
 
 
+class PluginError(BlendtorchError, ValueError):
+    """A plug-in is absent, cannot be loaded, or does not do what it declares; the text names it and its distribution."""
+
+
+class ConfigurationError(BlendtorchError, ValueError):
+    """A run is described wrongly; the text has the path of the wrong field, what was expected and what came."""
+
+
 class AddressError(BlendtorchError, OSError):
     """An address is malformed, or somebody else listens on it."""
 

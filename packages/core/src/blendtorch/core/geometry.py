@@ -91,6 +91,103 @@ def intrinsics(lens: Lens) -> Array:
     return np.array([[scale, 0, center_x], [0, scale / pixel_height, center_y], [0, 0, 1]], np.float64)
 
 
+def K_opencv(camera_matrix: npt.ArrayLike) -> Array:
+    """Turn K into that of OpenCV, BOP and COCO tools, which count from pixel *centres*: all pixels half a pixel less.
+
+    Parameters
+    ----------
+    camera_matrix : array_like, shape (3, 3)
+        From `intrinsics`.
+
+    Returns
+    -------
+    ndarray, shape (3, 3), float64
+
+    Examples
+    --------
+    >>> K_opencv(intrinsics(Lens(width=640, height=480)))[:2, 2].tolist()
+    [319.5, 239.5]
+    """
+    return _shifted(camera_matrix, -0.5)
+
+
+def from_K(camera_matrix: npt.ArrayLike, convention: Literal["corner", "opencv"]) -> Array:
+    """Read a K of another tool.
+
+    Parameters
+    ----------
+    camera_matrix : array_like, shape (3, 3)
+    convention : {'corner', 'opencv'}
+        What `(0, 0)` is there: the corner of the image, as here, or the centre of its first pixel (OpenCV, BOP, COCO).
+
+    Returns
+    -------
+    ndarray, shape (3, 3), float64
+        Counting from the corner.
+
+    Raises
+    ------
+    CameraError
+        If the convention is unknown.
+    """
+    if convention not in ("corner", "opencv"):
+        raise CameraError(f"convention {convention!r}: expected 'corner' or 'opencv'")
+    return _shifted(camera_matrix, 0.5 if convention == "opencv" else 0.0)
+
+
+def lens_from_K(camera_matrix: npt.ArrayLike, width: int, height: int, sensor_width_mm: float = 36.0) -> Lens:
+    """Find the settings of a perspective Blender camera that has this K: the inverse of `intrinsics`.
+
+    Parameters
+    ----------
+    camera_matrix : array_like, shape (3, 3)
+        Counting from the corner, see `from_K`.
+    width, height : int
+        Of the picture in pixels.
+    sensor_width_mm : float
+        Any: it scales the focal length alone.
+
+    Returns
+    -------
+    Lens
+        With horizontal sensor fit.
+
+    Raises
+    ------
+    CameraError
+        If K has skew, or a focal length that is not positive.
+
+    Examples
+    --------
+    >>> lens = lens_from_K([[900, 0, 300], [0, 900, 250], [0, 0, 1]], 640, 480)
+    >>> intrinsics(lens).round(9).tolist()
+    [[900.0, 0.0, 300.0], [0.0, 900.0, 250.0], [0.0, 0.0, 1.0]]
+    """
+    matrix = np.asarray(camera_matrix, np.float64)
+    (fx, skew, cx), (_, fy, cy) = matrix[:2]
+    if not (fx > 0 and fy > 0) or abs(skew) > 1e-9 * fx:
+        raise CameraError(f"no Blender camera has this K: expected positive focal lengths and no skew, got {matrix.tolist()}")
+    pixel_height = fx / fy
+    return Lens(
+        width=width,
+        height=height,
+        focal_length_mm=fx * sensor_width_mm / width,
+        sensor_width_mm=sensor_width_mm,
+        sensor_fit="HORIZONTAL",
+        shift_x=(width / 2 - cx) / width,
+        shift_y=(cy - height / 2) * pixel_height / width,
+        # Blender's aspects are 1 or more.
+        pixel_aspect_x=max(1.0, 1 / pixel_height),
+        pixel_aspect_y=max(1.0, pixel_height),
+    )
+
+
+def _shifted(camera_matrix: npt.ArrayLike, pixels: float) -> Array:
+    matrix = np.array(camera_matrix, np.float64)
+    matrix[:2, 2] += pixels
+    return matrix
+
+
 def camera_from_world(world_from_blender_camera: npt.ArrayLike) -> Array:
     """Compute the extrinsics from the world matrix of a Blender camera.
 
@@ -110,11 +207,47 @@ def camera_from_world(world_from_blender_camera: npt.ArrayLike) -> Array:
         If the matrix has a zero scale.
     """
     matrix = np.array(world_from_blender_camera, np.float64)
-    lengths = np.linalg.norm(matrix[:3, :3], axis=0)
-    if not np.all(lengths > 0):
+    lengths = np.sqrt((matrix[:3, :3] ** 2).sum(axis=0))
+    if not (lengths > 0).all():
         raise CameraError(f"the camera has a scale of zero: {lengths.tolist()}")
     matrix[:3, :3] /= lengths
-    return np.asarray(CAMERA_FROM_BLENDER_CAMERA @ np.linalg.inv(matrix), np.float64)
+    inverse = inverse_affine(matrix)
+    inverse[1:3] *= -1  # CAMERA_FROM_BLENDER_CAMERA
+    return inverse
+
+
+def inverse_affine(matrix: npt.ArrayLike) -> Array:
+    """Invert a 4x4 affine matrix, by cofactors.
+
+    Parameters
+    ----------
+    matrix : array_like, shape (4, 4)
+
+    Returns
+    -------
+    ndarray, shape (4, 4), float64
+
+    Raises
+    ------
+    CameraError
+        If it has no inverse.
+
+    Notes
+    -----
+    LAPACK's threads make `numpy.linalg.inv` of so small a matrix wait: 0.4 ms each beside a renderer that keeps the
+    CPUs busy, 3 us this way.
+    """
+    (a, b, c, x), (d, e, f, y), (g, h, i, z), _ = np.asarray(matrix, np.float64).tolist()
+    ca, cb, cc = e * i - f * h, f * g - d * i, d * h - e * g
+    determinant = a * ca + b * cb + c * cc
+    if determinant == 0:
+        raise CameraError("the matrix flattens space, and has no inverse")
+    rows = (
+        (ca / determinant, (c * h - b * i) / determinant, (b * f - c * e) / determinant),
+        (cb / determinant, (a * i - c * g) / determinant, (c * d - a * f) / determinant),
+        (cc / determinant, (b * g - a * h) / determinant, (a * e - b * d) / determinant),
+    )
+    return np.array([(*row, -(row[0] * x + row[1] * y + row[2] * z)) for row in rows] + [(0.0, 0.0, 0.0, 1.0)])
 
 
 def transform(matrix: npt.ArrayLike, points: npt.ArrayLike) -> Array:

@@ -8,6 +8,25 @@ import os
 from pathlib import Path
 
 import msgspec
+from blendtorch.core.configuration import RunConfiguration
+from blendtorch.core.schedule import Share
+
+
+class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of plug-ins, in place of a script.
+
+    Attributes
+    ----------
+    configuration : RunConfiguration
+    share : Share
+        Which part of the run an instance has.
+    installed : dict of str to str
+        The distributions that have the trainer's plug-ins, by names of plug-ins.
+    """
+
+    configuration: RunConfiguration
+    share: Share = Share()
+    installed: dict[str, str] = {}
 
 
 class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,7 +38,7 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     seed : int
         For `random` and `numpy.random`, before the script starts.
     script : str
-        Absolute path of the script to run.
+        Absolute path of the script to run; empty for a run of plug-ins.
     scene : str
         Absolute path of the .blend file, empty for the factory scene.
     opens_scene : bool
@@ -32,6 +51,7 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
         Whether scripts inside the .blend may run.
     launcher_pid : int
         An instance whose launcher has died ends.
+    run : RunSpec or None
     """
 
     btid: int
@@ -43,23 +63,30 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     autoexec: bool
     launcher_pid: int
+    run: RunSpec | None = None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """How an instance's script failed, or what it has to say.
+    """How an instance failed, and what it has to say.
 
     Attributes
     ----------
     error : str
         One line; empty where nothing failed.
     traceback : str
-    notice : str
+    notices : tuple of str
         What a user should know: scripts inside the .blend that were not run, for example.
+    summary : tuple of str
+        What a run is about: the table of its objects of interest, the devices of its renderers.
+    categories : dict of int to str or None
+        Of the objects of interest, once they are known.
     """
 
     error: str = ""
     traceback: str = ""
-    notice: str = ""
+    notices: tuple[str, ...] = ()
+    summary: tuple[str, ...] = ()
+    categories: dict[int, str] | None = None
 
 
 class InstanceFiles:
@@ -80,6 +107,8 @@ class InstanceFiles:
         self.process = folder / f"{stem}.pid"
         self.exit_code = folder / f"{stem}.exit"
         self.report = folder / f"{stem}.report"
+        self.finished = folder / f"{stem}.epoch"
+        self.epoch = folder / "epoch"  # of the whole launch
 
     @classmethod
     def of_spec(cls, path: Path) -> "InstanceFiles":
@@ -104,6 +133,23 @@ class InstanceFiles:
         except FileNotFoundError:
             return None
 
+    def ask_for_epoch(self, number: int) -> None:
+        """Let the instances of a run that repeats its samples begin an epoch, counted from 0."""
+        if number > self.asked_epoch():
+            write_atomically(self.epoch, str(number).encode())
+
+    def asked_epoch(self) -> int:
+        """Read which epoch was asked for last; -1 for none."""
+        return _number(self.epoch)
+
+    def note_finished_epoch(self, number: int) -> None:
+        """Say that this instance has delivered its part of an epoch."""
+        write_atomically(self.finished, str(number).encode())
+
+    def finished_epoch(self) -> int:
+        """Read which epoch this instance has finished last; -1 for none."""
+        return _number(self.finished)
+
     def log_tail(self, lines: int = 20, max_bytes: int = 4000) -> str:
         """Read the end of the log."""
         try:
@@ -115,8 +161,20 @@ class InstanceFiles:
         return "\n".join(text.splitlines()[-lines:])
 
 
+def epoch_address(address: str, number: int) -> str:
+    """Name where an instance publishes an epoch of a run that repeats its samples: each is a stream of its own."""
+    return f"{address}.{number}"
+
+
+def _number(path: Path) -> int:
+    try:
+        return int(path.read_bytes())
+    except FileNotFoundError:
+        return -1
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that readers never see half of it."""
-    draft = path.with_name(path.name + ".part")
+    draft = path.with_name(f"{path.name}.{os.getpid()}.part")  # workers write some of them at the same time
     draft.write_bytes(content)
     draft.replace(path)

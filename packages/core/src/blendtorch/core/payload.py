@@ -106,7 +106,7 @@ class Payload:
         for name, value in data.items():
             if name in self._arrays:
                 if not self._arrays[name].fits(value, sizes):
-                    raise PayloadError(f"{self._name}.{name}: expected {self._arrays[name]}, got {_describe(value)}")
+                    raise PayloadError(f"{self._name}.{name}: expected {self._arrays[name]}, got {describe(value)}")
             elif name in self._others:
                 try:
                     msgspec.convert(value, self._others[name])
@@ -117,5 +117,6 @@ class Payload:
                 raise PayloadError(f"{self._name}: unknown field {name!r}; it has {known}")
 
 
-def _describe(value: object) -> str:
+def describe(value: object) -> str:
+    """Name dtype and shape of an array, or the type of something else."""
     return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__

@@ -6,6 +6,8 @@ consumer is slow its queues fill up and `Push.send` waits. Nothing else controls
 """
 
 import errno
+import functools
+import os
 import socket
 import time
 from collections.abc import Sequence
@@ -24,6 +26,15 @@ _INTERRUPT_MS = 200  # Python sees signals at least so often while a socket wait
 _FAREWELL_PAUSE_MS = 50
 
 
+@functools.cache
+def _push_context(process: int) -> zmq.Context[zmq.Socket[bytes]]:  # noqa: ARG001 - a forked process needs its own
+    """Make the context of all senders of a process; it is never terminated.
+
+    To terminate one per sender hung once in a hundred times, where a consumer left just then.
+    """
+    return zmq.Context()
+
+
 class Push:
     """The sending end: binds, and queues for the consumers that are connected.
 
@@ -34,7 +45,7 @@ class Push:
     queue_size : int
         Messages queued per consumer before `send` waits.
     linger_ms : int
-        How long `close` waits for queued messages to leave; -1 for as long as it takes.
+        How long queued messages may still leave after `close`, which does not wait; -1 for as long as the process lives.
 
     Raises
     ------
@@ -45,8 +56,7 @@ class Push:
     def __init__(self, address: str, queue_size: int = DEFAULT_QUEUE_SIZE, linger_ms: int = -1) -> None:
         self.address = address
         check_address(address)
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.PUSH)
+        self._socket = _push_context(os.getpid()).socket(zmq.PUSH)
         self._socket.set_hwm(queue_size)
         self._socket.setsockopt(zmq.LINGER, linger_ms)
         # Queue only for consumers whose handshake is done: what is queued for one that never comes is lost.
@@ -113,12 +123,11 @@ class Push:
         return True
 
     def close(self, linger_ms: int | None = None) -> None:
-        """Close, after `linger_ms` at most (default: as constructed). Closing twice does nothing."""
+        """Close; what is queued may still leave for `linger_ms` (default: as constructed). Closing twice does nothing."""
         if not self._socket.closed:
             self._socket.disable_monitor()
             self._monitor.close(0)
             self._socket.close(linger_ms)
-        self._context.term()
 
     def _send_now(self, parts: Sequence[wire.Part]) -> bool:
         self._follow_consumers()

@@ -1,0 +1,137 @@
+"""What a trainer asks of a Blender without launching a run, and what comes back: files of one private folder.
+
+The trainer writes `question.json` and names it on Blender's command line. Blender writes its answers to `answers.jsonl`, one a
+line, as it goes: what it had said before it died is known.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+from blendtorch.core.inventory import Inventory
+
+ANSWERS = "answers.jsonl"
+
+
+class Question(msgspec.Struct, frozen=True, kw_only=True):
+    """What a trainer wants to know.
+
+    Attributes
+    ----------
+    topics : tuple of {'inventory', 'capabilities', 'checks'}
+        In this order: the plug-ins there; what that Blender can do; whether its plug-ins keep their promises.
+    plugins : tuple of str
+        Absolute paths of modules of plug-ins that are not packaged.
+    checked : tuple of (str, str)
+        Kind and name of plug-ins that are not to be checked again.
+    """
+
+    topics: tuple[Literal["inventory", "capabilities", "checks"], ...]
+    plugins: tuple[str, ...] = ()
+    checked: tuple[tuple[str, str], ...] = ()
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True, tag="capabilities"):
+    """What a Blender can do on this machine.
+
+    Attributes
+    ----------
+    blender : str
+        Its version.
+    engines : tuple of str
+        As `scene.render.engine` wants them.
+    device : str
+        What draws Workbench and EEVEE; empty where nothing can.
+    software : bool
+        Whether that is a program that stands in for a GPU.
+    frame_ms : float
+        One Workbench frame of 320x240, read back; median of five.
+    drawing_error : str
+        Why nothing can be drawn.
+    cycles_devices : tuple of str
+        "CPU: AMD EPYC", "OPTIX: NVIDIA L4".
+    cycles_memory_error : str
+        Why the passes of Cycles cannot be read from memory; empty where they can.
+    """
+
+    blender: str
+    engines: tuple[str, ...]
+    device: str = ""
+    software: bool = False
+    frame_ms: float = 0.0
+    drawing_error: str = ""
+    cycles_devices: tuple[str, ...] = ()
+    cycles_memory_error: str = ""
+
+
+class CheckBegun(msgspec.Struct, frozen=True, kw_only=True, tag="check_begun"):
+    """The checks of a plug-in begin: if nothing more comes, this is where Blender died."""
+
+    kind: str
+    name: str
+
+
+class CheckOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """One check of a plug-in.
+
+    Attributes
+    ----------
+    name : str
+    error : str
+        Empty where it passed.
+    skipped : str
+        Why it was not run.
+    """
+
+    name: str
+    error: str = ""
+    skipped: str = ""
+
+
+class Checked(msgspec.Struct, frozen=True, kw_only=True, tag="checked"):
+    """The checks of a plug-in.
+
+    Attributes
+    ----------
+    kind, name : str
+    outcomes : tuple of CheckOutcome
+    seconds : float
+    """
+
+    kind: str
+    name: str
+    outcomes: tuple[CheckOutcome, ...]
+    seconds: float = 0.0
+
+
+class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag="refusal"):
+    """The question could not be answered.
+
+    Attributes
+    ----------
+    error, traceback : str
+    """
+
+    error: str
+    traceback: str
+
+
+Answer = Inventory | Capabilities | CheckBegun | Checked | Refusal
+_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Answer)
+
+
+def decode_answer(line: bytes) -> Answer:
+    """Decode one line of the answers.
+
+    Raises
+    ------
+    msgspec.DecodeError
+        If it is none.
+    """
+    answer: Answer = _decoder.decode(line)
+    return answer
+
+
+def answers_beside(question: Path) -> Path:
+    """Name the file of the answers to a question."""
+    return question.with_name(ANSWERS)

@@ -1,0 +1,448 @@
+"""What a renderer, an annotator and a randomizer are: the interfaces of plug-ins, and what these are given.
+
+One process, one thread: everything here is called from the main thread of a Blender process, in this order::
+
+    __init__(options)                     options are checked already; no Blender yet
+    setup(context)                        once, the scene is open and evaluated
+    for each episode:
+        randomizer.randomize(moment, rng) of those that draw once per episode
+        for each frame of the episode:
+            randomizer.randomize(moment, rng) of those that draw for each frame
+            ... Blender evaluates the frame ...
+            for each camera:
+                renderer.render(moment, camera)
+                randomizer.retouch(moment, camera, image, rng)
+                annotator.annotate(moment, camera, inputs)
+            ... the sample is published ...
+    close()                               once, also after an error
+
+**Errors.** Any method may raise. The stream stops with the plug-in's name and the traceback at the trainer, and what was
+published before is delivered. `close` is called nevertheless.
+
+**Buffers.** Arrays that a plug-in returns must keep their content until the next frame: a plug-in may then use them again.
+Arrays that it is given are to be read only, and must not be kept over the frame: copy what you keep.
+
+**State.** A sample depends on the seed, the episode and the frame alone. Whatever a plug-in carries from one episode to the
+next breaks that promise: a randomizer sets everything that it touches, each time.
+
+**The camera is an argument**, never `scene.camera`: several cameras per sample are normal.
+
+A module of plug-ins imports `blendtorch.core` at its top, and `bpy` and the facade `blendtorch.btb.blender` inside functions
+only: the training side reads options and emitted arrays from the same classes, and has no Blender.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from blendtorch.core import geometry
+from blendtorch.core.payload import ArraySpec
+
+INTERFACE = 1  # the version of these interfaces; a class says for which one it was written
+
+# What a randomizer changes and a renderer shows.
+GEOMETRY = "geometry"  # poses, shapes, cameras, visibility
+COLOR = "color"  # base colours of materials
+TEXTURE = "texture"  # images on materials
+SURFACE = "surface"  # roughness, metallic and the like
+LIGHTS = "lights"  # lamps
+WORLD_COLOR = "world_color"  # one colour behind everything
+WORLD_IMAGE = "world_image"  # an environment image, seen and shining
+IMAGE = "image"  # the finished picture: every renderer shows it
+EFFECTS = frozenset({GEOMETRY, COLOR, TEXTURE, SURFACE, LIGHTS, WORLD_COLOR, WORLD_IMAGE, IMAGE})
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The base of the options of plug-ins: typed, checked with the path of the wrong field, printable, sendable."""
+
+
+class RandomizerOptions(Options, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The base of the options of randomizers.
+
+    Attributes
+    ----------
+    every : {'episode', 'frame'}
+        When it draws.
+    """
+
+    every: Literal["episode", "frame"] = "episode"
+
+
+@dataclass(frozen=True)
+class ObjectOfInterest:
+    """One instance that gets labels.
+
+    Attributes
+    ----------
+    id : int
+        From 1, in a fixed order; 0 is background. Its row in arrays per object is `id - 1`.
+    name : str
+    category_id : int
+        From 1; 0 where it has none.
+    category_name : str
+    root : bpy.types.Object or None
+        Whose frame is the instance's frame. None for a collection with several objects that have no parent in it.
+    parts : tuple of bpy.types.Object
+        Its geometry.
+    """
+
+    id: int
+    name: str
+    category_id: int
+    category_name: str
+    root: Any
+    parts: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class CameraView:
+    """A camera at one moment.
+
+    Attributes
+    ----------
+    name : str
+    obj : bpy.types.Object
+    lens : Lens
+        With the size of the picture.
+    camera_from_world : ndarray, shape (4, 4), float64
+        Into the camera frame x right, y down, z forward.
+    clip_range : tuple of float
+        Near and far, in scene units.
+    """
+
+    name: str
+    obj: Any
+    lens: geometry.Lens
+    camera_from_world: geometry.Array
+    clip_range: tuple[float, float] = (0.1, 100.0)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the picture in pixels."""
+        return self.lens.height, self.lens.width
+
+    @property
+    def orthographic(self) -> bool:
+        """Whether it projects along parallel lines."""
+        return self.lens.projection == "orthographic"
+
+    @cached_property
+    def K(self) -> geometry.Array:
+        """The camera matrix, shape (3, 3), float64, that counts from the corner: see `geometry.intrinsics`."""
+        return geometry.intrinsics(self.lens)
+
+    def project(self, points_world: npt.ArrayLike) -> tuple[geometry.Array, geometry.Array]:
+        """Project points of the world, shape (N, 3), to pixels (N, 2) and depths (N,): see `geometry.project`."""
+        return geometry.project(geometry.transform(self.camera_from_world, points_world), self.K, self.orthographic)
+
+
+@dataclass(frozen=True)
+class SetupContext:
+    """What is known when a run begins.
+
+    Attributes
+    ----------
+    scene : bpy.types.Scene
+    seed : int
+        Of the run: the same in every instance.
+    objects : tuple of ObjectOfInterest
+    cameras : tuple of bpy.types.Object
+    shape : tuple of int
+        Height and width of the pictures in pixels.
+    renderers : tuple of str
+        The names of the renderers of the run.
+    frame_range : tuple of int
+        First and last frame of the scene that an episode plays.
+    transparent : bool
+        Renderers are to emit RGBA with a transparent background: some randomizer puts something behind it.
+    available : frozenset of str
+        What of an annotator's `needs` and `uses` it will find in `inputs`.
+    rng : callable
+        `rng(name)` makes the generator for what is drawn once per process; it depends on the seed and the name alone.
+    notify : callable
+        `notify(text)` says a sentence to the user, once.
+    """
+
+    scene: Any
+    seed: int
+    objects: tuple[ObjectOfInterest, ...] = ()
+    cameras: tuple[Any, ...] = ()
+    shape: tuple[int, int] = (480, 640)
+    renderers: tuple[str, ...] = ()
+    frame_range: tuple[int, int] = (1, 1)
+    transparent: bool = False
+    available: frozenset[str] = frozenset()
+    rng: Callable[[str], np.random.Generator] = np.random.default_rng  # type: ignore[assignment]
+    notify: Callable[[str], None] = print
+
+
+class Moment(msgspec.Struct, frozen=True, eq=False):
+    """Where in a run we are.
+
+    Attributes
+    ----------
+    scene : bpy.types.Scene
+    episode : int
+    frame : int
+        Of the episode, from 0; 0 when an episode is randomized.
+    index : int
+        Of the sample: `episode * frames_per_episode + frame`.
+    objects : tuple of ObjectOfInterest
+    """
+
+    scene: Any
+    episode: int
+    frame: int
+    index: int
+    objects: tuple[ObjectOfInterest, ...] = ()
+    _memo: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """Return what `compute` gives, computed once per frame: for what several plug-ins of a distribution share.
+
+        Only in `render` and `annotate`: before, the frame is not evaluated yet.
+        """
+        if key not in self._memo:
+            self._memo[key] = compute()
+        return self._memo[key]
+
+
+class Plugin(ABC):
+    """What renderers, annotators and randomizers have in common.
+
+    Attributes
+    ----------
+    name : str
+        What users write. A class attribute.
+    interface : int
+        The version of the interface that the class was written for. A class attribute.
+    Options : type
+        A Struct derived from `Options`. A class attribute.
+    options : Options
+    """
+
+    name: ClassVar[str]
+    interface: ClassVar[int]
+    Options: ClassVar[type[Options]] = Options
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    def setup(self, context: SetupContext) -> None:  # noqa: B027 - many have nothing to set up
+        """Get ready. Raise `SceneError` or `ConfigurationError` for what cannot work: no frame has been made yet."""
+
+    def close(self) -> None:  # noqa: B027 - many have nothing to close
+        """Give back what `setup` took. Called once, also after an error and where `setup` was not reached."""
+
+
+class Renderer(Plugin):
+    """Makes named arrays of what a camera sees.
+
+    Example::
+
+        class FlatRenderer(Renderer):
+            name = "flat"
+            interface = 1
+            shows = frozenset({GEOMETRY})
+
+            viewport = None
+
+            @property
+            def emits(self):
+                return {"image": ArraySpec("uint8", ("height", "width", 4 if self.transparent else 3))}
+
+            def setup(self, context):
+                from blendtorch.btb import blender
+
+                self.viewport = blender.Viewport(shading="SOLID", alpha=self.transparent)
+
+            def render(self, moment, camera):
+                return {"image": self.viewport.draw(camera).copy()}  # the next camera is drawn into the same memory
+
+            def close(self):
+                if self.viewport:
+                    self.viewport.close()
+
+    Attributes
+    ----------
+    shows : frozenset of str
+        Which of `EFFECTS` change its pictures.
+    transparent : bool
+        Set before `setup` where a randomizer puts something behind the objects: `image` is to have four channels then, with
+        alpha 0 where nothing was hit; `emits` says so. The alpha is straight, as F12 saves it to a PNG: a pixel that an object
+        covers by half has the full colour of the object and alpha 128.
+    """
+
+    shows: frozenset[str] = frozenset({GEOMETRY, COLOR})
+    transparent: bool = False
+
+    @property
+    @abstractmethod
+    def emits(self) -> Mapping[str, ArraySpec]:
+        """What `render` returns; `image` first, where it makes pictures. Known before `setup`.
+
+        The sizes called `height` and `width` are those of the picture.
+        """
+
+    @abstractmethod
+    def render(self, moment: Moment, camera: CameraView) -> Arrays:
+        """Render the evaluated frame, once per frame and camera.
+
+        Pictures are uint8, row 0 on top, as F12 would save them; depth is planar z in scene units, inf for background.
+        """
+
+    @property
+    def device(self) -> str:
+        """On which device it really renders, for people. Read after the first frame."""
+        return "unknown"
+
+
+class Annotator(Plugin):
+    """Makes named labels of one frame in one camera.
+
+    Example::
+
+        class Centers(Annotator):
+            name = "centers"
+            interface = 1
+            needs = ("camera",)
+
+            @property
+            def emits(self):
+                return {
+                    "xy": ArraySpec("float64", ("objects", 2), unit="px"),
+                    "valid": ArraySpec("bool", ("objects",)),
+                }
+
+            def annotate(self, moment, camera, inputs):
+                from blendtorch.btb import blender
+
+                world = [blender.world_matrix(obj.root)[:3, 3] for obj in moment.objects]
+                xy, depth = camera.project(np.reshape(world, (-1, 3)))
+                return {"xy": xy, "valid": depth > 0}
+
+    Attributes
+    ----------
+    needs : tuple of str
+        Names of annotators, or of arrays of a renderer, that `annotate` finds in `inputs`. What is needed is computed before,
+        once per frame and camera, and shared; it becomes part of the sample only where the user asks for it.
+    uses : tuple of str
+        The same, where it can do without: they come where the run has them.
+    providers : mapping of str to str
+        Distributions that have what is needed, for the error that says what to install.
+    """
+
+    needs: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+    providers: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    @abstractmethod
+    def emits(self) -> Mapping[str, ArraySpec]:
+        """What `annotate` returns. Known before `setup`.
+
+        Sizes: `height` and `width` of the picture, `objects` for the axis over the objects of interest. Arrays per object
+        have a row for each object at each frame, and a bool array `valid` says which rows hold a label. In rows
+        that do not, floats are NaN.
+        """
+
+    @abstractmethod
+    def annotate(self, moment: Moment, camera: CameraView, inputs: Mapping[str, Arrays]) -> Arrays:
+        """Label the evaluated frame, once per frame and camera, after the renderers.
+
+        Parameters
+        ----------
+        moment : Moment
+        camera : CameraView
+        inputs : mapping of str to mapping
+            By the names in `needs` and `uses`: the arrays that the annotator of this name emits. An array of a renderer is
+            `inputs["depth"]["depth"]`.
+        """
+
+
+class Randomizer(Plugin):
+    """Draws from the generator that it is given, and applies what it drew.
+
+    Example::
+
+        class Brightness(Randomizer):
+            name = "sun"
+            interface = 1
+            changes = frozenset({LIGHTS})
+
+            class Options(RandomizerOptions, frozen=True, kw_only=True):
+                energy: Distribution = Uniform(low=1.0, high=5.0)
+
+            def setup(self, context):
+                self.lamp = context.scene.objects["Sun"].data
+
+            def writes(self):
+                return [(self.lamp, "energy")]
+
+            def randomize(self, moment, rng):
+                self.lamp.energy = draw(self.options.energy, rng)
+                return {"energy": self.lamp.energy}
+
+    Attributes
+    ----------
+    changes : frozenset of str
+        Which of `EFFECTS` it has, with its options. A run is refused where one of them is shown by none of its renderers.
+    needs_transparent : bool
+        It puts something behind the objects, in `retouch`: renderers emit RGBA.
+    preroll : int
+        How many frames are simulated in each episode before its first sample; with what is drawn for that one.
+    """
+
+    Options: ClassVar[type[Options]] = RandomizerOptions
+    changes: frozenset[str] = frozenset({GEOMETRY})
+    needs_transparent: bool = False
+    preroll: int = 0
+
+    def writes(self) -> Sequence[tuple[Any, str]]:
+        """Name what it sets: a Blender datablock and the path of its property, as `(cube, "location")`. Called after `setup`.
+
+        A run is refused where animation, a driver or a constraint would overwrite it, or the physics, unless the randomizer
+        draws once per episode: it sets the start of the simulation then.
+        """
+        return ()
+
+    @abstractmethod
+    def randomize(self, moment: Moment, rng: np.random.Generator) -> Mapping[str, Any]:
+        """Draw and apply, before Blender evaluates the frame.
+
+        Parameters
+        ----------
+        moment : Moment
+        rng : numpy.random.Generator
+            For this episode (and frame) and the name of this randomizer alone. Nothing else may be drawn from.
+
+        Returns
+        -------
+        mapping
+            The values drawn, for the record: numbers, text, lists, arrays and mappings of them.
+        """
+
+    def retouch(
+        self,
+        moment: Moment,  # noqa: ARG002
+        camera: CameraView,  # noqa: ARG002
+        image: npt.NDArray[Any],
+        rng: np.random.Generator,  # noqa: ARG002
+    ) -> npt.NDArray[Any]:
+        """Change a finished picture; called for each `image`, only where a class overrides it.
+
+        Parameters
+        ----------
+        image : ndarray, shape (height, width, 3 or 4), uint8
+            Four channels where a randomizer of the run `needs_transparent`; the last retoucher that needs them returns three.
+        rng : numpy.random.Generator
+            For this episode, frame and camera.
+        """
+        return image

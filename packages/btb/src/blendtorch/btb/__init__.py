@@ -16,6 +16,7 @@ from blendtorch.btb.coordinates import (
 )
 from blendtorch.btb.offscreen import OffScreenRenderer
 from blendtorch.btb.paths import add_scene_dir_to_path
+from blendtorch.btb.pipeline import Pipeline
 from blendtorch.btb.publisher import DataPublisher
 from blendtorch.btb.signal import Signal
 from blendtorch.core.errors import name_to_come
@@ -25,6 +26,7 @@ __all__ = [
     "Camera",
     "DataPublisher",
     "OffScreenRenderer",
+    "Pipeline",
     "Signal",
     "add_scene_dir_to_path",
     "bbox_world_coordinates",

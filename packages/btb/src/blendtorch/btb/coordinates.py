@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 from blendtorch.btb import blender
 from blendtorch.core import geometry
-from blendtorch.core.errors import SceneError
 
 Array = npt.NDArray[np.float64]
 
@@ -33,14 +32,15 @@ def object_coordinates(*objs: Any, depsgraph: Any = None) -> Array:
         If an object has no geometry.
     """
     graph = depsgraph or blender.depsgraph()
-    return _stack([_vertices(obj.evaluated_get(graph)) for obj in objs])
+    return _stack([blender.mesh(obj, graph).vertices for obj in objs])
 
 
 def world_coordinates(*objs: Any, depsgraph: Any = None) -> Array:
     """Collect the vertices of objects in the world frame; parameters and errors as `object_coordinates`."""
     graph = depsgraph or blender.depsgraph()
-    evaluated = [obj.evaluated_get(graph) for obj in objs]
-    return _stack([geometry.transform(obj.matrix_world, _vertices(obj)) for obj in evaluated])
+    return _stack(
+        [geometry.transform(obj.evaluated_get(graph).matrix_world, blender.mesh(obj, graph).vertices) for obj in objs]
+    )
 
 
 def bbox_world_coordinates(*objs: Any, depsgraph: Any = None) -> Array:
@@ -60,19 +60,6 @@ def bbox_world_coordinates(*objs: Any, depsgraph: Any = None) -> Array:
     graph = depsgraph or blender.depsgraph()
     evaluated = [obj.evaluated_get(graph) for obj in objs]
     return _stack([geometry.transform(obj.matrix_world, [tuple(corner) for corner in obj.bound_box]) for obj in evaluated])
-
-
-def _vertices(evaluated: Any) -> Array:
-    try:
-        mesh = evaluated.to_mesh()
-    except RuntimeError:
-        mesh = None
-    if mesh is None:
-        raise SceneError(f"object {evaluated.name!r} of type {evaluated.type} has no vertices; its place is matrix_world")
-    points = np.empty((len(mesh.vertices), 3), np.float32)
-    mesh.vertices.foreach_get("co", points.ravel())
-    evaluated.to_mesh_clear()
-    return points.astype(np.float64)
 
 
 def _stack(points: Sequence[Array]) -> Array:

@@ -8,14 +8,17 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import bpy
 import msgspec
 import numpy as np
 from blendtorch.btb import blender, publisher
-from blendtorch.core.launch import InstanceFiles, InstanceSpec, Report
+from blendtorch.btb.arguments import parse_blendtorch_args
+from blendtorch.core.launch import InstanceFiles, InstanceSpec, Report, RunSpec, epoch_address
 
 _files: InstanceFiles | None = None  # of the instance that runs in this process, once it runs
+_report = Report()  # what it has said so far
 
 
 def run(spec_path: str) -> None:
@@ -38,16 +41,60 @@ def run(spec_path: str) -> None:
         else:
             blender.check_scene(spec.scene)
         if not spec.autoexec and (notice := blender.scripts_not_run()):
-            print(notice, file=sys.stderr)
-            _files.write_report(Report(notice=notice))
+            notify(notice)
         blender.set_render_threads(spec.threads)
         random.seed(spec.seed)
         np.random.seed(spec.seed % 2**32)
         sys.argv = [spec.script, "--", *spec.arguments]
-        runpy.run_path(spec.script, run_name="__main__")
+        if spec.run is not None:
+            _run_plugins(spec.btid, spec.run, _files)
+        else:
+            runpy.run_path(spec.script, run_name="__main__")
         if bpy.app.background:
             finish()
             _exit(0)
+
+
+def notify(text: str) -> None:
+    """Say a sentence to the user: here, and through the launcher at the trainer."""
+    print(text, file=sys.stderr, flush=True)
+    if text not in _report.notices:
+        _add_to_report(notices=(*_report.notices, text))
+
+
+def _run_plugins(btid: int, run: RunSpec, files: InstanceFiles) -> None:
+    from blendtorch.btb.pipeline import Pipeline  # it plays by the animation, which reports through this module
+
+    arguments, _ = parse_blendtorch_args()
+    address = arguments.btsockets["DATA"]
+    repeats = run.configuration.repeat is not None
+    first = None if repeats else publisher.DataPublisher(address, btid)  # opened early: it tells consumers what fails
+    pipeline = Pipeline(
+        run.configuration,
+        run.share,
+        btid,
+        installed=run.installed,
+        announce=lambda text: _add_to_report(summary=(*_report.summary, text)),
+        notify=notify,
+    )
+    _add_to_report(categories={each.category_id: each.category_name for each in pipeline.stage.objects})
+    if first is not None:
+        pipeline.run(first)
+        return
+
+    def open_publisher(epoch: int) -> publisher.DataPublisher:
+        return publisher.DataPublisher(epoch_address(address, epoch), btid, abandoned=lambda: files.asked_epoch() > epoch)
+
+    pipeline.run_epochs(open_publisher, files.asked_epoch, files.note_finished_epoch)
+
+
+def _add_to_report(**fields: Any) -> None:
+    """Tell the launcher more; a full disk shall not keep what matters from the consumers."""
+    global _report
+    _report = msgspec.structs.replace(_report, **fields)
+    if _files is not None:
+        with suppress(OSError):
+            _files.write_report(_report)
 
 
 def finish() -> None:
@@ -69,9 +116,7 @@ def reporting() -> Iterator[None]:
         text, trace = "".join(traceback.format_exception_only(error)).strip(), traceback.format_exc()
         with suppress(OSError):  # a full disk shall not keep the error from the consumers
             print(trace, file=sys.stderr, flush=True)
-        if _files is not None:
-            with suppress(OSError):
-                _files.write_report(Report(error=text, traceback=trace))
+        _add_to_report(error=text, traceback=trace)
         for open_publisher in list(publisher.open_publishers):
             open_publisher.fail(text, trace)
         _exit(code if isinstance(code, int) else 1)

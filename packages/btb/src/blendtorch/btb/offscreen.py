@@ -2,8 +2,6 @@
 
 from typing import Any, Literal
 
-import bpy
-import gpu
 import numpy as np
 import numpy.typing as npt
 from blendtorch.btb import blender
@@ -46,12 +44,17 @@ class OffScreenRenderer:
         self.camera = camera if isinstance(camera, Camera) else Camera(camera)
         self.mode = mode
         self.origin = origin
-        blender.start_gpu()
-        _, self.space, self.region = blender.find_view3d()
-        self._shading, self._overlays = "RENDERED", False
-        self._offscreen: Any = None
-        self._pixels: npt.NDArray[np.uint8]
-        self._target: Any
+        self._viewport = blender.Viewport(alpha=mode == "rgba")
+
+    @property
+    def space(self) -> Any:
+        """The 3D view's space, for settings that `set_render_style` does not have."""
+        return self._viewport.space
+
+    @property
+    def region(self) -> Any:
+        """The 3D view's window region."""
+        return self._viewport.region
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -73,8 +76,7 @@ class OffScreenRenderer:
         SceneError
             If the scene's engine does not offer this shading.
         """
-        self._shading, self._overlays = shading, overlays
-        self._apply_style()
+        self._viewport.set_style(shading, overlays)
 
     def render(self) -> npt.NDArray[np.uint8]:
         """Draw the scene as it is now.
@@ -89,49 +91,9 @@ class OffScreenRenderer:
         SceneError
             If the scene's engine cannot be drawn like this, or this Blender cannot draw a transparent film.
         """
-        graph = blender.depsgraph()  # evaluates what changed: the drawing below would show the scene as it was before
-        self._apply_style()
-        height, width = self.shape
-        if self._offscreen is None or (self._offscreen.height, self._offscreen.width) != (height, width):
-            self._allocate(height, width)
-        self._offscreen.draw_view3d(
-            graph.scene,
-            bpy.context.view_layer,
-            self.space,
-            self.region,
-            self.camera.view_matrix,
-            self.camera.proj_matrix,
-            do_color_management=True,
-            **blender.film_arguments(graph.scene, alpha=len(self.mode) == 4),
-        )
-        with self._offscreen.bind():
-            gpu.state.active_framebuffer_get().read_color(0, 0, width, height, len(self.mode), 0, "UBYTE", data=self._target)
-        # OpenGL's rows come from the bottom.
-        return (self._pixels[::-1] if self.origin == "upper-left" else self._pixels).copy()
+        picture = self._viewport.draw(blender.view(self.camera.bpy_camera, self.shape))
+        return (picture if self.origin == "upper-left" else picture[::-1]).copy()
 
     def close(self) -> None:
         """Free the memory on the GPU; the next `render` takes it again."""
-        if self._offscreen is not None:
-            self._offscreen.free()
-            self._offscreen = None
-
-    def _allocate(self, height: int, width: int) -> None:
-        self.close()
-        self._offscreen = gpu.types.GPUOffScreen(width, height)
-        self._pixels = np.empty((height, width, len(self.mode)), np.uint8)
-        self._target = gpu.types.Buffer("UBYTE", self._pixels.shape, self._pixels)  # reads land in the array
-
-    def _apply_style(self) -> None:
-        # Renderers share the one 3D view of the file, so each sets its style before it draws.
-        if self.space.shading.type != self._shading:
-            engine = bpy.context.scene.render.engine
-            try:
-                self.space.shading.type = self._shading
-            except TypeError:
-                raise SceneError(f"shading {self._shading!r} is not offered by the engine {engine}") from None
-        if self._shading == "RENDERED" and bpy.context.scene.render.engine == "CYCLES":
-            raise SceneError(
-                "Cycles does not draw into the viewport of a headless Blender: "
-                "set scene.render.engine to BLENDER_WORKBENCH or EEVEE, or the shading to SOLID"
-            )
-        self.space.overlay.show_overlays = self._overlays
+        self._viewport.close()

@@ -1,0 +1,61 @@
+"""What differs between Blender versions: known here and nowhere else. Versions: 3.4, 4.2, 4.5, 5.0, 5.2."""
+
+from typing import Any
+
+import bpy
+from blendtorch.core.errors import SceneError
+
+VERSION: tuple[int, int, int] = tuple(bpy.app.version)
+
+
+def eevee() -> str:
+    """Name EEVEE as `scene.render.engine` wants it in this Blender."""
+    return "BLENDER_EEVEE_NEXT" if (4, 2, 0) <= VERSION < (5, 0, 0) else "BLENDER_EEVEE"
+
+
+def film_arguments(scene: Any, alpha: bool) -> dict[str, bool]:
+    """Choose the arguments of `GPUOffScreen.draw_view3d` that give a picture the scene's film.
+
+    Parameters
+    ----------
+    scene : bpy.types.Scene
+    alpha : bool
+        Whether the picture has an alpha channel; without one the film makes no difference.
+
+    Raises
+    ------
+    SceneError
+        If the film is transparent, and this Blender draws it opaque: 3.4 does, 4.2 and later do not.
+    """
+    if not (alpha and scene.render.film_transparent):
+        return {}
+    if VERSION < (4, 0, 0):
+        raise SceneError(
+            f"Blender {bpy.app.version_string} draws a transparent film opaque in the viewport: "
+            "render with Cycles or a newer Blender, switch off scene.render.film_transparent, or use mode='rgb'"
+        )
+    return {"draw_background": False}
+
+
+def fcurves(animation: Any) -> list[Any]:
+    """List the F-curves that animate a datablock, from its `animation_data`: those of its action, and of its NLA strips.
+
+    From 4.4 on actions have slots, and from 5.0 on they have no `fcurves` of their own any more.
+    """
+    found = _of_action(animation.action, getattr(animation, "action_slot", None))
+    for track in animation.nla_tracks:
+        for strip in track.strips:
+            if not (track.mute or strip.mute):
+                found += _of_action(strip.action, getattr(strip, "action_slot", None))
+    return found
+
+
+def _of_action(action: Any, slot: Any) -> list[Any]:
+    if action is None:
+        return []
+    if not hasattr(action, "layers"):
+        return list(action.fcurves)
+    if slot is None:
+        return []
+    bags = [strip.channelbag(slot) for layer in action.layers for strip in layer.strips if strip.type == "KEYFRAME"]
+    return [curve for bag in bags if bag for curve in bag.fcurves]

@@ -1,0 +1,107 @@
+"""What runs inside a Blender for `blendtorch plugins` and `blendtorch doctor`: answers one question, and ends.
+
+`python -m blendtorch.btb.inspection QUESTION` in a Python that has the bpy wheel; an executable calls `main`.
+"""
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+import bpy
+import msgspec
+from blendtorch.btb import blender
+from blendtorch.btb.blender import capabilities
+from blendtorch.btb.pipeline import SceneStage
+from blendtorch.core.configuration import run_configuration
+from blendtorch.core.discovery import Catalogue, Found
+from blendtorch.core.inspection import (
+    Answer,
+    Capabilities,
+    CheckBegun,
+    Checked,
+    CheckOutcome,
+    Question,
+    Refusal,
+    answers_beside,
+)
+from blendtorch.core.inventory import take_inventory
+
+_CHECKED_RESOLUTION = (64, 48)  # enough to see something; EEVEE in software takes its time for more
+
+
+def main(path: str) -> None:
+    """Answer the question in a file, in a file beside it; the process ends here.
+
+    Parameters
+    ----------
+    path : str
+        Of a `Question` in a private folder.
+    """
+    question = msgspec.json.decode(Path(path).read_bytes(), type=Question)
+    code = 0
+    with answers_beside(Path(path)).open("ab", buffering=0) as file:
+        try:
+            for answer in answers(question):
+                file.write(msgspec.json.encode(answer) + b"\n")
+        except BaseException as error:  # noqa: BLE001 - a plug-in that calls sys.exit too is to be named
+            text = "".join(traceback.format_exception_only(error)).strip()
+            file.write(msgspec.json.encode(Refusal(error=text, traceback=traceback.format_exc())) + b"\n")
+            code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # without tearing Blender down: a window or an add-on may have other ideas
+
+
+def answers(question: Question) -> Iterator[Answer]:
+    """Answer a question, topic by topic."""
+    if "inventory" in question.topics:
+        yield take_inventory(question.plugins)
+    if "capabilities" in question.topics:
+        yield measure()
+    if "checks" in question.topics:
+        for found in Catalogue(question.plugins).all():
+            if (found.kind, found.name) not in question.checked:
+                yield CheckBegun(kind=found.kind, name=found.name)
+                yield check(found)
+
+
+def measure() -> Capabilities:
+    """Try out what this Blender can do."""
+    blender.open_scene("", run_scripts=False)
+    device, error, frame_ms = "", "", 0.0
+    try:
+        device = blender.gpu_device()
+        frame_ms = capabilities.workbench_frame_ms()
+    except Exception as reason:  # noqa: BLE001 - drivers fail in many ways, and each is worth reading
+        error = f"{type(reason).__name__}: {reason}"
+    return Capabilities(
+        blender=bpy.app.version_string,
+        engines=capabilities.engines(),
+        device=device,
+        software=capabilities.is_software(device),
+        frame_ms=frame_ms,
+        drawing_error=error,
+        cycles_devices=capabilities.cycles_devices(),
+        cycles_memory_error=capabilities.cycles_memory_error(),
+    )
+
+
+def check(found: Found) -> Checked:
+    """Run the conformance checks of a plug-in in Blender's factory scene."""
+    from blendtorch.core.testing import checks  # not imported where nothing is checked
+
+    begin = time.perf_counter()
+    blender.open_scene("", run_scripts=False)  # what the plug-in before has left behind is not this one's to bear
+    stage = SceneStage(run_configuration(resolution=_CHECKED_RESOLUTION), notify=lambda _: None)
+    outcomes = [
+        CheckOutcome(name=each.name, error=str(each.error or ""), skipped=str(each.skipped or ""))
+        for each in checks.run_checks(found, stage)
+    ]
+    return Checked(kind=found.kind, name=found.name, outcomes=tuple(outcomes), seconds=time.perf_counter() - begin)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

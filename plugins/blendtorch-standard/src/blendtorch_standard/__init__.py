@@ -1,0 +1,1 @@
+"""The renderers, annotators and randomizers that every blendtorch has."""

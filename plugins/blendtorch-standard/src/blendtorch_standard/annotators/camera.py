@@ -1,0 +1,45 @@
+"""What the camera was."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from blendtorch.core import Annotator, ArraySpec, CameraView, Moment, geometry
+from blendtorch.core.interfaces import Arrays
+
+
+class Camera(Annotator):
+    """The camera of the picture.
+
+    K : ndarray, shape (3, 3), float64, px
+        Counts from the corner of the image: see `blendtorch.core.geometry.intrinsics`. Perspective: `(u, v, w) = K (x, y, z)`,
+        pixel `(u/w, v/w)`. Orthographic: pixel `(u, v)` of `K (x, y, 1)`, pixels per scene unit.
+    K_opencv : ndarray, shape (3, 3), float64, px
+        The same, counting from the centre of the first pixel, as OpenCV, BOP and COCO do: half a pixel less.
+    camera_from_world : ndarray, shape (4, 4), float64
+        Into the camera frame x right, y down, z forward; scene units.
+    resolution : ndarray, shape (2,), int64, px
+        Width, then height.
+    """
+
+    name = "camera"
+    interface = 1
+
+    @property
+    def emits(self) -> Mapping[str, ArraySpec]:
+        """See the class."""
+        return {
+            "K": ArraySpec("float64", (3, 3), unit="px"),
+            "K_opencv": ArraySpec("float64", (3, 3), unit="px"),
+            "camera_from_world": ArraySpec("float64", (4, 4)),
+            "resolution": ArraySpec("int64", (2,), unit="px"),
+        }
+
+    def annotate(self, moment: Moment, camera: CameraView, inputs: Mapping[str, Arrays]) -> Arrays:  # noqa: ARG002
+        """Describe the camera."""
+        height, width = camera.shape
+        return {
+            "K": camera.K,
+            "K_opencv": geometry.K_opencv(camera.K),
+            "camera_from_world": camera.camera_from_world,
+            "resolution": np.array([width, height], np.int64),
+        }

@@ -2,12 +2,13 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from blendtorch import btt
-from blendtorch.btt import cpus, runtimes, system_libraries
+from blendtorch.btt import cpus, lending, runtimes, system_libraries
 from blendtorch.core.errors import BlenderNotFoundError
 
 
@@ -16,7 +17,7 @@ def fake_blender(tmp_path):
     """An executable that answers the probe as some Blender would. What is under test is what we make of the answer."""
 
     def make(**facts):
-        answer = {"blender": "4.0.2", "python": [3, 11], "interpreter": "/opt/python", "missing": [], **facts}
+        answer = {"blender": "4.0.2", "python": [3, 11], "interpreter": "/opt/python", "missing": [], "plugins": [], **facts}
         path = tmp_path / "blender"
         path.write_text(f"#!/bin/sh\necho noise\necho '{runtimes._MARK}{json.dumps(answer)}'\n")
         path.chmod(0o755)
@@ -83,6 +84,89 @@ def test_missing_system_libraries_are_named_with_their_packages(monkeypatch):
     monkeypatch.setitem(system_libraries._LIBRARIES, "libnothing.so.9", ("libnothing9", "nothing"))
     assert "libnothing.so.9. Install them first:\n    apt-get install -y libnothing9" in system_libraries.missing_libraries()
     assert "libnothing9" in reason(blend_path=sys.executable)
+
+
+def test_a_loaders_message_is_answered_with_the_package():
+    text = system_libraries.packages_for("error while loading shared libraries: libEGL.so.1: cannot open shared object file")
+    assert "apt-get install -y libegl1 " in text
+    assert "conda install -c conda-forge libegl " in text
+    assert system_libraries.packages_for("error while loading shared libraries: libnothing.so") == ""
+
+
+def test_every_place_is_looked_at_and_the_default_is_marked(fake_blender, tmp_path, monkeypatch):
+    monkeypatch.delenv(runtimes.VARIABLE, raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    own, on_path = runtimes.find_candidates()
+    assert (own.path, own.is_default, own.reason) == (Path(sys.executable), True, "")
+    assert (on_path.origin, on_path.reason, on_path.path) == ("blender on PATH", "there is none", None)
+    path = fake_blender(python=[3, 10])
+    own, on_path = runtimes.find_candidates()
+    assert own.is_default
+    assert (on_path.path, on_path.runtime, on_path.is_default) == (path, None, False)
+    assert "carries Python 3.10" in on_path.reason
+    monkeypatch.setenv(runtimes.VARIABLE, str(path))
+    variable, own = runtimes.find_candidates()  # what is on PATH is the same file
+    assert variable.origin == f"{runtimes.VARIABLE}={path}"
+    assert not variable.is_default
+    assert own.runtime is not None
+    assert not own.is_default, "a launch stops at what the variable names"
+    (named,) = runtimes.find_candidates(sys.executable)
+    assert named.runtime == own.runtime
+
+
+@pytest.fixture
+def plugins_here(tmp_path, monkeypatch):
+    """Install three distributions of plug-ins here: a module, part of a namespace, and one whose module is absent."""
+    site = tmp_path / "site"
+    code = "from blendtorch.core import hookimpl\n\n\n@hookimpl\ndef blendtorch_register_annotators():\n    return []\n"
+    for path in ("acme_module.py", "acme/space/__init__.py"):
+        (site / path).parent.mkdir(parents=True, exist_ok=True)
+        (site / path).write_text(code)
+    for name, module in (("acme-module", "acme_module"), ("acme.space", "acme.space"), ("acme-gone", "acme_gone")):
+        info = site / f"{name.replace('-', '_').replace('.', '_')}-0.3.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.3\n")
+        (info / "entry_points.txt").write_text(f"[blendtorch]\n{module} = {module}\n")
+    monkeypatch.syspath_prepend(site)
+
+
+def look_inside(folder):
+    """Say what a Python with nothing but the lent folder finds."""
+    code = (
+        "import json\nfrom importlib.metadata import version\nfrom blendtorch.core.discovery import Catalogue\n"
+        "catalogue = Catalogue()\nfound = [each.name for each in catalogue.all()]\n"
+        "print(json.dumps([found, catalogue.claims(), list(map(str, catalogue.problems)), version('blendtorch-core')]))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    result = subprocess.run([sys.executable, "-S", "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def test_what_is_lent_is_found_with_its_plugins(plugins_here, tmp_path):
+    runtime = runtimes.Runtime("executable", tmp_path / "blender", (4, 5, 0), sys.version_info[:2], tuple(lending.NEEDS))
+    found, claims, problems, version = look_inside(runtime.lend(tmp_path / "lent"))
+    assert {"workbench", "eevee"} <= set(found)
+    assert claims["workbench"].startswith("blendtorch-standard ")
+    assert claims["acme_module"] == "acme-module 0.3"
+    assert claims["acme.space"] == "acme-space 0.3"
+    (problem,) = [text for text in problems if "acme" in text]
+    assert problem.startswith("acme-gone 0.3 (entry point acme_gone = acme_gone): cannot be imported: ModuleNotFoundError")
+    assert version
+    assert not (tmp_path / "lent" / "bpy").exists()
+    assert not (tmp_path / "lent" / "torch").exists()
+
+
+def test_only_what_is_missing_is_lent(plugins_here, tmp_path):
+    python = sys.version_info[:2]
+    complete = runtimes.Runtime("module", tmp_path / "python", (4, 5, 0), python)
+    assert complete.lend(tmp_path / "nothing") is None
+    lacking = runtimes.Runtime("module", tmp_path / "python", (4, 5, 0), python, ("pluggy",), ("acme-space",))
+    assert [path.name for path in lacking.lend(tmp_path / "one").iterdir()] == ["pluggy"]
+    empty = runtimes.Runtime("module", tmp_path / "python", (4, 5, 0), python, tuple(lending.NEEDS), ("acme-space",))
+    lent = {path.name for path in empty.lend(tmp_path / "all").iterdir()}
+    assert {"acme_module.py", "acme_module-0.3.dist-info", "blendtorch_standard"} <= lent
+    assert not lent & {"acme", "acme_space-0.3.dist-info"}, "it has its own"
 
 
 @pytest.mark.parametrize(

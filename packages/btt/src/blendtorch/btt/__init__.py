@@ -2,14 +2,30 @@
 
 from typing import Any
 
-from blendtorch.btt import colors
+from blendtorch.btt import colors, targets
+from blendtorch.btt.collation import collate
+from blendtorch.btt.configuration import load_configuration
 from blendtorch.btt.dataset import RemoteIterableDataset
 from blendtorch.btt.launch_info import Addresses, LaunchInfo
 from blendtorch.btt.launcher import BlenderLauncher
 from blendtorch.btt.runtimes import discover_blender
+from blendtorch.btt.streaming import SampleDataset, Stream, stream
 from blendtorch.core.errors import name_to_come
 
-__all__ = ["Addresses", "BlenderLauncher", "LaunchInfo", "RemoteIterableDataset", "colors", "discover_blender"]
+__all__ = [
+    "Addresses",
+    "BlenderLauncher",
+    "LaunchInfo",
+    "RemoteIterableDataset",
+    "SampleDataset",
+    "Stream",
+    "collate",
+    "colors",
+    "discover_blender",
+    "load_configuration",
+    "stream",
+    "targets",
+]
 
 
 def __getattr__(name: str) -> Any:

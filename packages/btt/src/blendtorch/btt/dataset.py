@@ -11,6 +11,7 @@ from blendtorch.btt import workers
 from blendtorch.btt.quota import Quota, SharedCount
 from blendtorch.btt.receiver import Receiver
 from blendtorch.core.errors import AddressError, LaunchError
+from blendtorch.core.messages import Frame
 from blendtorch.core.payload import Payload
 from blendtorch.core.transport import DEFAULT_QUEUE_SIZE
 from torch.utils.data import IterableDataset
@@ -109,6 +110,7 @@ class RemoteIterableDataset(IterableDataset[Any]):
         workers.end_with_parent()
         quota = Quota(self.max_items, self._count, self._iteration)
         self._iteration += 1
+        self._begin_epoch(quota.number)
         return self._stream(quota, workers.stop_event())
 
     def _stream(self, quota: Quota, stop: Any) -> Iterator[Any]:
@@ -116,7 +118,7 @@ class RemoteIterableDataset(IterableDataset[Any]):
         payload = None if self.payload is None else Payload(self.payload)
         receiver.rest()
         try:
-            while not (quota.exhausted() or (stop is not None and stop.is_set())):
+            while not (quota.exhausted() or self._is_over() or (stop is not None and stop.is_set())):
                 ended = receiver.ended()
                 if not ended and not quota.may_take():
                     # The rest of the epoch is for the others, unless they do not get it.
@@ -128,12 +130,22 @@ class RemoteIterableDataset(IterableDataset[Any]):
                     frame = receiver.take()
                     if payload is not None:
                         payload.check(frame.data)
-                    yield self._item({**frame.data, "btid": frame.btid})
+                    yield self._item(self._content(frame))
                     receiver.rest()
                 elif ended:
                     return
         finally:
             quota.release()
+
+    def _begin_epoch(self, number: int) -> None:
+        """Prepare for an epoch; epochs are counted from 0, over all iterators."""
+
+    def _is_over(self) -> bool:
+        """Whether nobody wants the rest of this epoch."""
+        return False
+
+    def _content(self, frame: Frame) -> dict[str, Any]:
+        return {**frame.data, "btid": frame.btid}
 
     def _item(self, item: dict[str, Any]) -> Any:
         """Transform an item; subclasses may override it, as in 0.4."""
@@ -142,9 +154,12 @@ class RemoteIterableDataset(IterableDataset[Any]):
     def _receiver(self) -> Receiver:
         pid = os.getpid()  # a forked worker inherits its parent's, which is not for it to use or to close
         if pid not in self._receivers:
-            self._receivers[pid] = Receiver(self.addresses, self.queue_size, self.timeoutms / 1000)
+            self._receivers[pid] = self._open_receiver()
             weakref.finalize(self, _close_in, pid, self._receivers[pid])
         return self._receivers[pid]
+
+    def _open_receiver(self) -> Receiver:
+        return Receiver(self.addresses, self.queue_size, self.timeoutms / 1000)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_receivers": {}}

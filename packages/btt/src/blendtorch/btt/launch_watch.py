@@ -16,10 +16,13 @@ class LaunchWatch:
         The launch folder.
     count : int
         How many instances it has.
+    epoch : int, optional
+        Of a run that repeats its samples: which one has to be finished.
     """
 
-    def __init__(self, folder: Path, count: int) -> None:
+    def __init__(self, folder: Path, count: int, epoch: int | None = None) -> None:
         self._folder = folder
+        self._epoch = epoch
         self._instances = [InstanceFiles(folder, number) for number in range(count)]
         self._finished: set[int] = set()
 
@@ -38,11 +41,14 @@ class LaunchWatch:
             raise InstanceError("the launch has ended: its `with` block was left, or the process that launched it died")
 
     def finished(self) -> set[int]:
-        """Find the instances that have come to the end of their scripts."""
+        """Find the instances that have come to the end of their scripts, or of the epoch."""
         self._finished |= {
-            files.number for files in self._instances if files.number not in self._finished and files.read_exit_code() == 0
+            files.number for files in self._instances if files.number not in self._finished and self._has_finished(files)
         }
         return self._finished
+
+    def _has_finished(self, files: InstanceFiles) -> bool:
+        return files.read_exit_code() == 0 or (self._epoch is not None and files.finished_epoch() >= self._epoch)
 
     def log_of(self, number: int) -> Path:
         """Find the log of an instance."""

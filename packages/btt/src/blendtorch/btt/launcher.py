@@ -27,7 +27,7 @@ from blendtorch.btt.launch_info import Addresses, LaunchInfo
 from blendtorch.btt.launch_watch import describe_end
 from blendtorch.btt.runtimes import Runtime, find_runtime
 from blendtorch.core.errors import BlendtorchError, InstanceError, LaunchError
-from blendtorch.core.launch import InstanceFiles, InstanceSpec, write_atomically
+from blendtorch.core.launch import InstanceFiles, InstanceSpec, RunSpec, write_atomically
 
 logger = logging.getLogger("blendtorch")
 
@@ -44,8 +44,8 @@ class BlenderLauncher:
     ----------
     scene : path or None
         The .blend file. Empty or None for Blender's factory scene (never the user's startup file).
-    script : path
-        The Python script that each instance runs.
+    script : path, optional
+        The Python script that each instance runs. Either this or `run`.
     num_instances : int
     named_sockets : sequence of str
         One address each and per instance is chosen: the script finds its own in `parse_blendtorch_args().btsockets`,
@@ -69,6 +69,8 @@ class BlenderLauncher:
         Let scripts inside the .blend run. They can do what you can.
     show_output : bool
         Let the instances write to this terminal instead of to their log files.
+    run : RunSpec, optional
+        A run of plug-ins in place of a script, published on the socket DATA: what `btt.stream` launches.
 
     Attributes
     ----------
@@ -88,7 +90,7 @@ class BlenderLauncher:
     def __init__(
         self,
         scene: str | PathLike[str] | None,
-        script: str | PathLike[str],
+        script: str | PathLike[str] | None = None,
         num_instances: int = 1,
         named_sockets: Sequence[str] | None = None,
         start_port: int | None = None,
@@ -100,13 +102,17 @@ class BlenderLauncher:
         background: bool = True,
         enable_autoexec: bool = False,
         show_output: bool = False,
+        run: RunSpec | None = None,
     ) -> None:
         if num_instances < 1:
             raise LaunchError(f"num_instances is {num_instances}: expected 1 or more")
         if instance_args is not None and len(instance_args) != num_instances:
             raise LaunchError(f"instance_args has {len(instance_args)} entries for {num_instances} instances")
         self._scene = _existing(scene, "scene") if scene and str(scene) else ""
-        self._script = _existing(script, "script")
+        if (script is None) == (run is None):
+            raise LaunchError("an instance runs either a script or a run of plug-ins: give one of `script` and `run`")
+        self._script = "" if script is None else _existing(script, "script")
+        self._run = run
         self._num_instances = num_instances
         self._named_sockets = list(named_sockets or [])
         self._proto = proto or ("ipc" if start_port is None and bind_addr is None else "tcp")
@@ -126,6 +132,7 @@ class BlenderLauncher:
         self._leaving = threading.Event()
         self._noting = threading.Lock()
         self._watcher: threading.Thread | None = None
+        self._said: set[str] = set()
 
     def __enter__(self) -> Self:
         """Start the instances."""
@@ -147,6 +154,8 @@ class BlenderLauncher:
         folder = self._running().launch_folder
         with contextlib.suppress(OSError):  # a full disk shall not keep the instances alive
             self._note_ends()
+        self._stop_watching()
+        self._pass_on()
         failed = [files for files in self._files if files.read_exit_code() or files.read_report().error]
         self._end()
         if folder is None:
@@ -220,7 +229,10 @@ class BlenderLauncher:
 
     def _spec(self, number: int, addresses: dict[str, list[str]], threads: int) -> InstanceSpec:
         sockets = [f"{name}={values[number]}" for name, values in addresses.items()]
-        seed = self._seed + number
+        seed, run = self._seed + number, self._run
+        if run is not None:
+            share = msgspec.structs.replace(run.share, instance=number, instances=self._num_instances)
+            run = msgspec.structs.replace(run, share=share)
         return InstanceSpec(
             btid=number,
             seed=seed,
@@ -232,6 +244,7 @@ class BlenderLauncher:
             threads=threads,
             autoexec=self._enable_autoexec,
             launcher_pid=os.getpid(),
+            run=run,
         )
 
     def _environment(self, folder: Path, threads: int) -> dict[str, str]:
@@ -266,15 +279,22 @@ class BlenderLauncher:
 
     def _watch(self) -> None:
         """Note how instances end, for consumers in other processes; pass on what the instances have to say."""
-        said: set[str] = set()
         while not self._leaving.wait(_WATCH_S):
             with contextlib.suppress(OSError):  # a full disk: the next round tries again
                 self._note_ends()
-            for files in self._files:
-                notice = files.read_report().notice
-                if notice and notice not in said:
-                    said.add(notice)
-                    logger.warning("%s", notice)
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        for files in self._files:
+            report = files.read_report()
+            for text in (*report.summary, *report.notices):
+                if text in self._said:  # each instance has the same to say
+                    continue
+                self._said.add(text)
+                if text in report.notices:
+                    logger.warning("%s", text)
+                else:
+                    print(text, file=sys.stderr, flush=True)
 
     def _note_ends(self) -> None:
         with self._noting:  # by the watching thread, and by who asks
@@ -284,11 +304,14 @@ class BlenderLauncher:
                     write_atomically(files.exit_code, str(code).encode())
                     processes.end_group(process.pid)
 
-    def _end(self) -> None:
+    def _stop_watching(self) -> None:
         self._leaving.set()
         if self._watcher is not None:
             self._watcher.join()
             self._watcher = None
+
+    def _end(self) -> None:
+        self._stop_watching()
         running = (self.launch_info and self.launch_info.processes) or []
         # Of those that have ended the numbers may belong to others by now.
         processes.end_trees([process.pid for process in running if process.poll() is None])

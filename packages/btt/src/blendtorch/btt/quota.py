@@ -47,6 +47,12 @@ class SharedCount:
             number, (*_, taken, _, stamp) = self._find(epoch)
             self._write(number, epoch, taken, 1, stamp)
 
+    def number(self, epoch: tuple[int, int]) -> int:
+        """Count the epochs that began before this one, in whatever process."""
+        with self._locked():
+            *_, stamp = self._find(epoch)[1]
+            return stamp - 1
+
     def look(self, epoch: tuple[int, int]) -> tuple[int, bool]:
         """Return how many items an epoch has taken so far, and whether its shares are released."""
         with self._locked():
@@ -98,6 +104,11 @@ class Quota:
     shared : SharedCount
     iteration : int
         How many iterations this process has begun before: workers that live on count their epochs alike.
+
+    Attributes
+    ----------
+    number : int
+        Of the epoch, from 0, the same in all workers of one iterator.
     """
 
     def __init__(self, max_items: int, shared: SharedCount, iteration: int) -> None:
@@ -105,6 +116,7 @@ class Quota:
         workers, worker = (1, 0) if info is None else (info.num_workers, info.id)
         self._shared = None if info is None else shared
         self._epoch = (loader_number(), iteration)
+        self.number = shared.number(self._epoch)
         self._max_items = max_items
         self._share = max_items // workers + (worker < max_items % workers)
         self._own = 0

@@ -24,11 +24,13 @@ class Receiver:
         Frames queued per instance before it has to wait.
     timeout_s : float
         Longest silence; negative for any.
+    epoch : int, optional
+        Of a run that repeats its samples: that of the addresses.
     """
 
-    def __init__(self, addresses: Sequence[str], queue_size: int, timeout_s: float) -> None:
+    def __init__(self, addresses: Sequence[str], queue_size: int, timeout_s: float, epoch: int | None = None) -> None:
         folder = addresses.launch_folder if isinstance(addresses, Addresses) else None
-        self._watch = None if folder is None else LaunchWatch(folder, len(addresses))
+        self._watch = None if folder is None else LaunchWatch(folder, len(addresses), epoch)
         self._pull = Pull(addresses, queue_size)
         self._addresses = list(addresses)
         self._queue_size = queue_size

@@ -12,7 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from blendtorch.btt.system_libraries import missing_libraries
+from blendtorch.btt import lending
+from blendtorch.btt.system_libraries import missing_libraries, packages_for
 from blendtorch.core.errors import BlenderNotFoundError
 from blendtorch.core.launch import InstanceSpec
 
@@ -20,17 +21,9 @@ VARIABLE = "BLENDTORCH_BLENDER"
 _OLDEST_PYTHON, _NEWEST_PYTHON = (3, 11), (3, 13)
 _PROBE_TIMEOUT_S = 60
 _MARK = "blendtorch-probe:"
-# What an instance imports; with each, the folders of shared libraries that its wheel puts beside it.
-_NEEDS = {
-    "numpy": ["numpy.libs"],
-    "zmq": ["pyzmq.libs"],
-    "msgspec": [],
-    "blendtorch.core": [],
-    "blendtorch.btb": [],
-}
 _PROBE = f"""
-import json, sys
-from importlib.metadata import PackageNotFoundError, version
+import json, os, sys
+from importlib.metadata import PackageNotFoundError, distributions, version
 from importlib.util import find_spec
 def found(name):
     try:
@@ -42,8 +35,11 @@ try:
     blender = ".".join(map(str, app.version)) if app else version("bpy")
 except PackageNotFoundError:
     blender = ""
-missing = [name for name in {list(_NEEDS)} if not found(name)]
-facts = dict(blender=blender, python=list(sys.version_info[:2]), interpreter=sys.executable, missing=missing)
+missing = [name for name in {list(lending.NEEDS)} if not found(name)]
+plugins = [d.metadata["Name"] for d in distributions() if any(p.group == {lending.GROUP!r} for p in d.entry_points)]
+own = os.path.join(sys.prefix, "bin", "python%d.%d" % sys.version_info[:2])
+interpreter = own if os.path.exists(own) else sys.executable  # where embedded, the latter may be any on PATH
+facts = dict(blender=blender, python=list(sys.version_info[:2]), interpreter=interpreter, missing=missing, plugins=plugins)
 print({_MARK!r} + json.dumps(facts))
 """
 
@@ -64,6 +60,8 @@ class Runtime:
         Major and minor version of its Python.
     missing : tuple of str
         Modules that its Python lacks and that we lend it from ours: its minor version is the same.
+    plugins : tuple of str
+        Distributions of plug-ins that its Python has.
     """
 
     kind: Literal["module", "executable"]
@@ -71,6 +69,7 @@ class Runtime:
     version: tuple[int, ...]
     python: tuple[int, int]
     missing: tuple[str, ...] = ()
+    plugins: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         version = ".".join(map(str, self.version))
@@ -94,22 +93,46 @@ class Runtime:
             *("--", *spec.arguments),
         ]
 
-    def lend(self, folder: Path) -> Path | None:
-        """Link what this runtime's Python lacks into a folder for its PYTHONPATH; None where nothing is missing.
+    def inspection_command(self, question: Path) -> list[str]:
+        """Compose the command line that answers a `blendtorch.core.inspection.Question`."""
+        if self.kind == "module":
+            return [str(self.path), "-P", "-m", "blendtorch.btb.inspection", str(question)]
+        return [
+            *(str(self.path), "--background", "--factory-startup", "--python-use-system-env", "--disable-autoexec"),
+            *("--python-exit-code", "1"),
+            *("--python-expr", f"from blendtorch.btb import inspection; inspection.main({str(question)!r})"),
+        ]
 
-        Links to single packages, not our whole site-packages: that may hold another bpy.
-        """
+    def lend(self, folder: Path) -> Path | None:
+        """Link what this runtime's Python lacks into a folder for its PYTHONPATH; None where nothing is missing."""
         if not self.missing:
             return None
-        for name in self.missing:
-            source = _location(name)
-            target = folder / name.replace(".", "/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(source)
-            for libraries in _NEEDS[name]:
-                if (source.parent / libraries).is_dir():
-                    (folder / libraries).symlink_to(source.parent / libraries)
+        lending.lend(self.missing, self.plugins, folder)
         return folder
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A place where a Blender was looked for.
+
+    Attributes
+    ----------
+    origin : str
+        What named it: an argument, the environment variable, this Python, PATH.
+    runtime : Runtime or None
+    reason : str
+        Why there is none.
+    path : Path or None
+        What is there, usable or not.
+    is_default : bool
+        A launch that names no Blender takes this one.
+    """
+
+    origin: str
+    runtime: Runtime | None
+    reason: str = ""
+    path: Path | None = None
+    is_default: bool = False
 
 
 def discover_blender(additional_blender_paths: str | os.PathLike[str] | None = None) -> dict[str, Any] | None:
@@ -164,12 +187,41 @@ def find_runtime(blend_path: str | os.PathLike[str] | None = None, background: b
     raise BlenderNotFoundError(f"No usable Blender was found. Tried:\n{lines}\n{hint}")
 
 
+def find_candidates(blend_path: str | os.PathLike[str] | None = None) -> list[Candidate]:
+    """Look at every place where a Blender may be, where `find_runtime` is content with the first that will do.
+
+    Parameters
+    ----------
+    blend_path : path, optional
+        As in `find_runtime`. Nothing else is looked at then.
+    """
+    places = list(_candidates(blend_path))
+    others = _on_this_machine() if blend_path is None and os.environ.get(VARIABLE) else ()
+    found: list[Candidate] = []
+    for number, (origin, path) in enumerate([*places, *others]):
+        if path in [each.path for each in found]:
+            continue
+        runtime, reason = None, ""
+        try:
+            runtime = _usable(path, background=True)
+        except BlenderNotFoundError as error:
+            reason = str(error)
+        launched = blend_path is None and number < len(places)  # the others are shown only
+        is_default = launched and runtime is not None and not any(each.is_default for each in found)
+        found.append(Candidate(origin, runtime, reason, path if isinstance(path, Path) else None, is_default))
+    return found
+
+
 def _candidates(blend_path: str | os.PathLike[str] | None) -> Iterator[tuple[str, Path | str]]:
     """Name the places to look, with the path of a candidate or the reason why there is none."""
     for origin, value in (("blend_path", blend_path), (VARIABLE, os.environ.get(VARIABLE))):
         if value:
             yield from ((f"{origin}={value}", path) for path in _in_path(os.fspath(value)))
             return
+    yield from _on_this_machine()
+
+
+def _on_this_machine() -> Iterator[tuple[str, Path | str]]:
     own = Path(sys.executable)
     yield f"this Python ({own})", own if find_spec("bpy") else "has no bpy module"
     on_path = shutil.which("blender")
@@ -212,9 +264,10 @@ def _usable(path: Path | str, background: bool) -> Runtime:
             f"its Python {version} lacks {', '.join(missing)}, and this Python {sys.version_info[0]}.{sys.version_info[1]} "
             f"cannot lend them: run {facts['interpreter']} -m pip install blendtorch-btb"
         )
-    if absent := [name for name in missing if not _present(name)]:
+    if absent := [name for name in missing if not lending.is_present(name)]:
         raise BlenderNotFoundError(f"{', '.join(absent)} is missing there and here: pip install blendtorch-btb")
-    return Runtime(kind, path, tuple(int(part) for part in facts["blender"].split(".")[:3]), python, missing)
+    plugins = tuple(lending.normalized(name) for name in facts["plugins"] if name)
+    return Runtime(kind, path, tuple(int(part) for part in facts["blender"].split(".")[:3]), python, missing, plugins)
 
 
 @functools.lru_cache(maxsize=16)
@@ -241,18 +294,5 @@ def _probe(path: Path, kind: str, modified_ns: int) -> dict[str, Any]:  # noqa: 
             facts: dict[str, Any] = json.loads(line.removeprefix(_MARK))
             return facts
     end = "\n".join((result.stderr or result.stdout).strip().splitlines()[-5:])
-    raise BlenderNotFoundError(f"{path} is no Blender and no Python with bpy (exit code {result.returncode}): {end}")
-
-
-def _present(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:
-        return False
-
-
-def _location(name: str) -> Path:
-    spec = find_spec(name)
-    if spec is None or spec.origin is None:
-        raise BlenderNotFoundError(f"{name} is not installed: pip install blendtorch-btb")
-    return Path(spec.origin).parent
+    hint = f"\n{packages}" if (packages := packages_for(end)) else ""
+    raise BlenderNotFoundError(f"{path} is no Blender and no Python with bpy (exit code {result.returncode}): {end}{hint}")

@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from collections.abc import Collection
 
 # Library, and the package that has it: Debian's and Ubuntu's name, conda-forge's name.
 _LIBRARIES = {
@@ -19,14 +20,29 @@ _LIBRARIES = {
 
 def missing_libraries() -> str:
     """Say which system libraries Blender lacks and how to install them; empty where none is missing."""
-    if not sys.platform.startswith("linux"):
-        return ""
-    missing = [library for library in _LIBRARIES if not _loads(library)]
+    missing = find_missing()
     if not missing:
         return ""
-    apt, conda = (" ".join(_LIBRARIES[library][column] for library in missing) for column in (0, 1))
+    names = ", ".join(missing)
+    return f"Blender needs system libraries that are not installed: {names}. Install them first:\n{_commands(missing)}"
+
+
+def packages_for(text: str) -> str:
+    """Say how to install the system libraries that a loader's message names; empty where it names none that we know."""
+    named = [library for library in _LIBRARIES if library in text]
+    return f"Install what is missing:\n{_commands(named)}" if named else ""
+
+
+def find_missing() -> dict[str, tuple[str, str]]:
+    """Find the missing libraries, each with the package that has it: Debian's and Ubuntu's name, conda-forge's name."""
+    if not sys.platform.startswith("linux"):
+        return {}
+    return {library: packages for library, packages in _LIBRARIES.items() if not _loads(library)}
+
+
+def _commands(libraries: Collection[str]) -> str:
+    apt, conda = (" ".join(_LIBRARIES[library][column] for library in libraries) for column in (0, 1))
     return (
-        f"Blender needs system libraries that are not installed: {', '.join(missing)}. Install them first:\n"
         f"    apt-get install -y {apt}        (Debian, Ubuntu; as root)\n"
         f"    conda install -c conda-forge {conda}        (without root)"
     )

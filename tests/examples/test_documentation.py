@@ -65,14 +65,29 @@ def test_generate_helps():
 
 
 def test_the_readme_runs(tmp_path):
-    """Its two Python blocks are the trainer and the script of one program."""
-    trainer, script = blocks(REPOSITORY / "README.md", "python")
+    """Its first Python block is a program, the two others are the trainer and the script of one."""
+    stream, trainer, script = blocks(REPOSITORY / "README.md", "python")
     shutil.copy(EXAMPLE / "cube.blend", tmp_path)
+    (tmp_path / "stream.py").write_text(stream)
     (tmp_path / "train.py").write_text(trainer)
     (tmp_path / "cube.blend.py").write_text(script)
+    result = run("stream.py", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    shapes = ["torch.Size([4, 480, 640, 3])", "torch.Size([4, 1, 9, 2])", "torch.Size([4, 1, 4])"]
+    assert result.stdout == f"Received {' '.join(shapes)}\n" * 4
+    assert "Cube" in result.stderr  # the table of objects of interest
     result = run("train.py", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout == "Received torch.Size([4, 480, 640, 3]) torch.Size([4, 8, 2])\n" * 4
+
+
+def test_the_readme_names_every_plugin_of_ours():
+    from blendtorch.core.discovery import Catalogue
+
+    text = (REPOSITORY / "README.md").read_text()
+    ours = [found for found in Catalogue().all() if found.source.distribution in ("blendtorch-standard", "blendtorch-cycles")]
+    assert len(ours) >= 20
+    assert [found.name for found in ours if f"`{found.name}`" not in text] == []
 
 
 def test_the_commands_of_the_pages_exist():

@@ -61,14 +61,16 @@ nox.options.default_venv_backend = "none"  # the environments below are shared: 
 
 TORCH = "torch==2.13.0"
 CORE, BTT, BTB, BTB_WITH_BPY = "packages/core", "packages/btt", "packages/btb", "packages/btb[bpy]"
-TEST_TOOLS = ["pytest>=9", "pytest-timeout", "hypothesis", "matplotlib", "rich", "types-psutil"]
+STANDARD = "plugins/blendtorch-standard"  # what btb needs of plugins/
+PLUGINS = [STANDARD, "plugins/blendtorch-cycles", "plugins/blendtorch-example"]
+TEST_TOOLS = ["pytest>=9", "pytest-timeout", "hypothesis", "matplotlib", "rich", "hatchling", "types-psutil", "types-PyYAML"]
 MAIN = "bpy-4.5"  # the environment of most sessions: a trainer and Blender in one Python 3.11
 OTHER_RUNTIMES = {  # name: Python, requirements
     "bpy-4.2": ("3.11", ["bpy==4.2.*"]),
     "bpy-5.0": ("3.11", ["bpy==5.0.*", "numpy<2"]),  # it was built against numpy 1, and does not say so
     "bpy-5.2": ("3.13", []),  # the one that the extra of blendtorch-btb chooses
 }
-SOURCES = ["packages", "examples", "tests", "benchmarks", "noxfile.py"]
+SOURCES = ["packages", "plugins", "examples", "tests", "benchmarks", "noxfile.py"]
 
 
 def environment(session, name, version, requirements, ours):
@@ -95,7 +97,7 @@ def environment(session, name, version, requirements, ours):
 
 
 def main_environment(session):
-    return environment(session, MAIN, "3.11", [TORCH, *TEST_TOOLS], [CORE, BTT, BTB_WITH_BPY])
+    return environment(session, MAIN, "3.11", [TORCH, *TEST_TOOLS], [CORE, BTT, BTB_WITH_BPY, *PLUGINS])
 
 
 def tool_environment(session):
@@ -129,7 +131,7 @@ def matrix(session):
     python = main_environment(session)
     pytest = [python, "-m", "pytest", "-m", "blender", *session.posargs]
     for name, (version, requirements) in OTHER_RUNTIMES.items():
-        ours = [CORE, BTB] if requirements else [CORE, BTB_WITH_BPY]
+        ours = [CORE, BTB if requirements else BTB_WITH_BPY, *PLUGINS]
         runtime = environment(session, name, version, requirements, ours)
         session.run(*pytest, f"--blender={runtime}", external=True)
     blender = find_blender(session)
@@ -153,7 +155,8 @@ def lint(session):
 def types(session):
     """Check the types of our sources, strictly."""
     python, tools = main_environment(session), tool_environment(session)
-    packages = [argument for name in ("core", "btt", "btb") for argument in ("-p", f"blendtorch.{name}")]
+    names = ["blendtorch.core", "blendtorch.btt", "blendtorch.btb", "blendtorch_standard", "blendtorch_cycles"]
+    packages = [argument for name in names for argument in ("-p", name)]
     session.run(tools, "-m", "mypy", f"--python-executable={python}", *packages, external=True)
 
 
@@ -161,7 +164,7 @@ def types(session):
 def imports(session):
     """Check who may import whom."""
     python = tool_environment(session)
-    sources = os.pathsep.join(str(ROOT / project / "src") for project in (CORE, BTT, BTB))
+    sources = os.pathsep.join(str(ROOT / project / "src") for project in (CORE, BTT, BTB, *PLUGINS))
     lint_imports = str(Path(python).with_name("lint-imports"))
     session.run(lint_imports, "--no-cache", external=True, env={"PYTHONPATH": sources})
 
@@ -177,7 +180,7 @@ def wheels(session):
     """Build each package, and install each wheel alone into an empty environment."""
     python, dist = tool_environment(session), ROOT / "dist"
     shutil.rmtree(dist, ignore_errors=True)
-    for project in (CORE, BTT, BTB):
+    for project in (CORE, BTT, BTB, *PLUGINS):
         build = ["--wheel", "--no-isolation", "--outdir", str(dist), project]
         session.run(python, "-m", "build", *build, external=True, silent=True)
     for name in ("core", "btt", "btb"):

@@ -1,4 +1,4 @@
-"""Measure streaming beside the bare render loop.
+"""Measure streaming beside the bare render loop, and what the pipeline of plug-ins costs.
 
 For each number of instances and workers: how long an image takes from Blender into a batch, and beside it the bare loop,
 as many Blenders that render the same and drop it. The measurements take turns, and medians are shown: machines drift.
@@ -31,10 +31,10 @@ WARM_UP = 40  # per instance: what the queues held before both ends ran at one p
 warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
 
 
-def launch(instances, *arguments):
+def launch(instances, *arguments, script="cube.blend.py"):
     return btt.BlenderLauncher(
         scene=SCENE,
-        script=HERE / "cube.blend.py",
+        script=HERE / script,
         num_instances=instances,
         named_sockets=["DATA"],
         instance_args=[arguments] * instances,
@@ -66,6 +66,13 @@ def measure_stream(instances, workers, frames):
     return 1e3 * seconds / (count * BATCH)
 
 
+def measure_pipeline(frames):
+    """Milliseconds per frame of a pipeline beyond its parts, and of the whole frame."""
+    with launch(1, str(frames), script="pipeline.blend.py") as launcher:
+        *_, last = btt.RemoteIterableDataset(launcher.launch_info.addresses["DATA"])
+    return last["overhead_ms"], last["frame_ms"]
+
+
 def describe_machine():
     names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     return f"{os.cpu_count()} x {names[0] if names else platform.machine()}, Blender {btt.discover_blender()['major']}." + str(
@@ -83,9 +90,12 @@ def main():
     bare = {instances: [] for instances in INSTANCES}
     stream = {key: [] for key in itertools.product(INSTANCES, WORKERS)}
     ratios = {key: [] for key in stream}
+    pipeline = []
     with Progress() as progress:
-        task = progress.add_task("Measuring", total=args.rounds * (len(bare) + len(stream)))
+        task = progress.add_task("Measuring", total=args.rounds * (1 + len(bare) + len(stream)))
         for _ in range(args.rounds):
+            pipeline.append(measure_pipeline(args.frames))
+            progress.advance(task)
             for instances in INSTANCES:
                 bare[instances].append(measure_bare(instances, args.frames))
                 progress.advance(task)
@@ -102,7 +112,10 @@ def main():
         ms, ratio = statistics.median(values), statistics.median(ratios[instances, workers])
         table.add_row(str(instances), str(workers), f"{ms:.1f}", f"{statistics.median(bare[instances]):.1f}", f"{ratio:.0%}")
         results[f"stream/{instances}x{workers}"] = {"value": ms, "unit": "ms", "ratios": {"of_bare": ratio}}
+    overhead, frame = (statistics.median(column) for column in zip(*pipeline, strict=True))
+    results["pipeline/overhead"] = {"value": overhead, "unit": "ms", "ratios": {"of_frame": overhead / frame}}
     Console().print(table)
+    print(f"The pipeline costs {overhead:.2f} ms a frame beyond its parts, of {frame:.1f} ms (3 randomizers, 5 annotators)")
     if args.json:
         args.json.write_text(json.dumps(results, indent=2) + "\n")
 

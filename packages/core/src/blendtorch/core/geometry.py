@@ -5,6 +5,7 @@ the first pixel is `(0.5, 0.5)`. The camera frame is OpenCV's: x right, y down, 
 are named by their ends, `camera_from_world`. Depth is planar z, in scene units.
 """
 
+import math
 from typing import Any, Literal
 
 import msgspec
@@ -206,14 +207,12 @@ def camera_from_world(world_from_blender_camera: npt.ArrayLike) -> Array:
     CameraError
         If the matrix has a zero scale.
     """
-    matrix = np.array(world_from_blender_camera, np.float64)
-    lengths = np.sqrt((matrix[:3, :3] ** 2).sum(axis=0))
-    if not (lengths > 0).all():
-        raise CameraError(f"the camera has a scale of zero: {lengths.tolist()}")
-    matrix[:3, :3] /= lengths
-    inverse = inverse_affine(matrix)
-    inverse[1:3] *= -1  # CAMERA_FROM_BLENDER_CAMERA
-    return inverse
+    (a, b, c, x), (d, e, f, y), (g, h, i, z), _ = _rows(world_from_blender_camera)
+    k, m, n = lengths = math.hypot(a, d, g), math.hypot(b, e, h), math.hypot(c, f, i)
+    if not all(lengths):
+        raise CameraError(f"the camera has a scale of zero: {list(lengths)}")
+    right, up, back = (a / k, b / m, c / n, x), (d / k, e / m, f / n, y), (g / k, h / m, i / n, z)
+    return np.array(_inverse((right, up, back), (1.0, -1.0, -1.0)))  # CAMERA_FROM_BLENDER_CAMERA
 
 
 def inverse_affine(matrix: npt.ArrayLike) -> Array:
@@ -237,17 +236,31 @@ def inverse_affine(matrix: npt.ArrayLike) -> Array:
     LAPACK's threads make `numpy.linalg.inv` of so small a matrix wait: 0.4 ms each beside a renderer that keeps the
     CPUs busy, 3 us this way.
     """
-    (a, b, c, x), (d, e, f, y), (g, h, i, z), _ = np.asarray(matrix, np.float64).tolist()
+    return np.array(_inverse(_rows(matrix)[:3]))
+
+
+def _inverse(rows: Any, signs: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> list[tuple[float, float, float, float]]:
+    """Invert an affine matrix, and multiply the rows of the result."""
+    (a, b, c, x), (d, e, f, y), (g, h, i, z) = rows
     ca, cb, cc = e * i - f * h, f * g - d * i, d * h - e * g
     determinant = a * ca + b * cb + c * cc
     if determinant == 0:
         raise CameraError("the matrix flattens space, and has no inverse")
-    rows = (
-        (ca / determinant, (c * h - b * i) / determinant, (b * f - c * e) / determinant),
-        (cb / determinant, (a * i - c * g) / determinant, (c * d - a * f) / determinant),
-        (cc / determinant, (b * g - a * h) / determinant, (a * e - b * d) / determinant),
-    )
-    return np.array([(*row, -(row[0] * x + row[1] * y + row[2] * z)) for row in rows] + [(0.0, 0.0, 0.0, 1.0)])
+    j, k, m = (sign / determinant for sign in signs)
+    p, q, r = ca * j, (c * h - b * i) * j, (b * f - c * e) * j
+    s, t, u = cb * k, (a * i - c * g) * k, (c * d - a * f) * k
+    v, w, o = cc * m, (b * g - a * h) * m, (a * e - b * d) * m
+    return [
+        (p, q, r, -(p * x + q * y + r * z)),
+        (s, t, u, -(s * x + t * y + u * z)),
+        (v, w, o, -(v * x + w * y + o * z)),
+        (0.0, 0.0, 0.0, 1.0),
+    ]
+
+
+def _rows(matrix: Any) -> list[list[float]]:
+    # numpy takes 0.1 ms to read a Blender matrix beside a software renderer, which leaves the caches cold.
+    return [[float(value) for value in row] for row in matrix]
 
 
 def transform(matrix: npt.ArrayLike, points: npt.ArrayLike) -> Array:

@@ -24,7 +24,7 @@ from blendtorch.core.interfaces import (
     SetupContext,
 )
 from blendtorch.core.payload import ArraySpec, describe
-from blendtorch.core.seeding import generator
+from blendtorch.core.seeding import generator, reseed
 
 Sample = dict[str, Any]
 
@@ -93,6 +93,7 @@ class Sampler:
         self._open = list(composition)
         self._declared = {part: dict(part.plugin.emits) for part in composition if part.kind != "randomizer"}
         self._accepted: dict[tuple[Part[Any], str], Any] = {}  # what was checked already: dtypes and shapes
+        self._generators = {part: generator(0, part.label) for part in composition.randomizers}  # seeded anew for each place
         self._drawn: dict[str, Mapping[str, Any]] = {}
         self._drawn_json = "{}"
         self._episode = 0
@@ -208,7 +209,8 @@ class Sampler:
         parts = [part for part in self._parts.randomizers if part.plugin.options.every == every]
         moment = self._moment(frame)
         for part in parts:
-            drawn = call(part, part.plugin.randomize, moment, generator(self._configuration.seed, part.label, *place))
+            rng = reseed(self._generators[part], self._configuration.seed, part.label, *place)
+            drawn = call(part, part.plugin.randomize, moment, rng)
             if not isinstance(drawn, Mapping):
                 raise PluginError(f"{part}: randomize returned {type(drawn).__name__}: expected a mapping of what was drawn")
             self._drawn[part.label] = drawn

@@ -3,7 +3,6 @@
 Which instance draws them, how many there are, what was drawn before and which other randomizers there are makes no difference.
 """
 
-import functools
 import hashlib
 
 import numpy as np
@@ -32,22 +31,28 @@ def generator(seed: int, name: str, *place: int) -> np.random.Generator:
     >>> generator(7, "pose", 3).random() == generator(7, "light", 3).random()
     False
     """
-    # SeedSequence(seed, spawn_key=(*place, stable_hash(name))), with the words that it would assemble: a third of its time.
-    words = [*_pool(seed), *(word for number in place for word in _words(number)), stable_hash(name)]
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(np.array(words, np.uint32))))
+    return reseed(np.random.Generator(np.random.PCG64(0)), seed, name, *place)
 
 
-@functools.cache
-def _pool(seed: int) -> list[int]:
-    words = _words(seed)
-    return words + [0] * (4 - len(words))  # the size of a SeedSequence's pool
+def reseed(rng: np.random.Generator, seed: int, name: str, *place: int) -> np.random.Generator:
+    """Make a generator of `generator` draw what another place draws, and return it: a fifth of the time of a new one.
+
+    Notes
+    -----
+    A 256-bit hash of seed, place and name is the state and the stream of a PCG64, for which all states and all odd increments
+    are equally good (M. O'Neill, "PCG: A Family of Simple Fast Space-Efficient Statistically Good Algorithms", 2014).
+    """
+    digest = hashlib.blake2b(f"{seed} {place} {name}".encode(), digest_size=32).digest()
+    state, increment = int.from_bytes(digest[:16], "little"), int.from_bytes(digest[16:], "little") | 1
+    rng.bit_generator.state = {
+        "bit_generator": "PCG64",
+        "state": {"state": state, "inc": increment},
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
+    return rng
 
 
-def _words(number: int) -> list[int]:
-    return [number >> shift & 0xFFFFFFFF for shift in range(0, max(1, number.bit_length()), 32)]
-
-
-@functools.cache
 def stable_hash(text: str) -> int:
     """Hash text to 32 bits, the same in every process: Python's own `hash` is not."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "little")

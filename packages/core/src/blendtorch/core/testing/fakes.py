@@ -11,7 +11,7 @@
 ...         return {"height": height}
 >>> samples = run(Lift, randomizers=["lift"], count=2, seed=7)
 >>> [sample["meta"]["drawn"] for sample in samples]
-['{"lift":{"height":0.205}}', '{"lift":{"height":1.675}}']
+['{"lift":{"height":0.488}}', '{"lift":{"height":0.935}}']
 """
 
 import copy

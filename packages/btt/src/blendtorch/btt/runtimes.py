@@ -20,6 +20,9 @@ from blendtorch.core.launch import InstanceSpec
 VARIABLE = "BLENDTORCH_BLENDER"
 _OLDEST_PYTHON, _NEWEST_PYTHON = (3, 11), (3, 13)
 _PROBE_TIMEOUT_S = 60
+# Of every executable. Its sound system is PulseAudio where Debian builds it, whose client leaves a folder in the temporary
+# folder for each home that has none yet.
+_FLAGS = ("-noaudio", "--factory-startup", "--python-use-system-env")
 _MARK = "blendtorch-probe:"
 _PROBE = f"""
 import json, os, sys
@@ -83,8 +86,7 @@ class Runtime:
         return [
             str(self.path),
             *(["--background"] if background else []),
-            "--factory-startup",
-            "--python-use-system-env",
+            *_FLAGS,
             "--enable-autoexec" if spec.autoexec else "--disable-autoexec",
             *("--threads", str(spec.threads)),
             *([spec.scene] if spec.scene and not background else []),
@@ -98,7 +100,7 @@ class Runtime:
         if self.kind == "module":
             return [str(self.path), "-P", "-m", "blendtorch.btb.inspection", str(question)]
         return [
-            *(str(self.path), "--background", "--factory-startup", "--python-use-system-env", "--disable-autoexec"),
+            *(str(self.path), "--background", *_FLAGS, "--disable-autoexec"),
             *("--python-exit-code", "1"),
             *("--python-expr", f"from blendtorch.btb import inspection; inspection.main({str(question)!r})"),
         ]
@@ -273,10 +275,7 @@ def _usable(path: Path | str, background: bool) -> Runtime:
 @functools.lru_cache(maxsize=16)
 def _probe(path: Path, kind: str, modified_ns: int) -> dict[str, Any]:  # noqa: ARG001 - a changed file is asked again
     """Ask a runtime what it is; once per file and process."""
-    if kind == "module":
-        command = [str(path), "-c", _PROBE]
-    else:
-        command = [str(path), "--background", "--factory-startup", "--python-use-system-env", "--python-expr", _PROBE]
+    command = [str(path), "-c", _PROBE] if kind == "module" else [str(path), "--background", *_FLAGS, "--python-expr", _PROBE]
     try:
         result = subprocess.run(
             command,

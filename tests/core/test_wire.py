@@ -1,9 +1,17 @@
 """Laws of the wire: what goes in comes out, and nothing else comes in."""
 
+import gc
+import importlib.util
+import mmap
+import os
+import random
+import weakref
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
+import msgspec
 import numpy as np
 import pytest
 from blendtorch.core import EndOfStream, Failure, Frame, wire
@@ -144,6 +152,70 @@ def test_unaligned_memory_is_copied_and_aligned_memory_is_not():
         assert array.flags.aligned
 
 
+class Memory:
+    """Gives 64-byte aligned stretches of shared memory, and notes them."""
+
+    def __init__(self, size=1 << 16, gives=bool):
+        self._view, self._end, self._gives, self.given = memoryview(mmap.mmap(-1, size)), 0, gives, []
+
+    def __call__(self, nbytes):
+        assert nbytes > 0
+        if not self._gives(nbytes):
+            return None
+        begin, self._end = self._end, self._end + -(-nbytes // 64) * 64
+        self.given.append(self._view[begin : begin + nbytes])
+        return self.given[-1]
+
+
+@given(st.dictionaries(TEXT, VALUES, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_arrays_go_into_memory_that_is_given(data):
+    memory = Memory(1 << 20, lambda nbytes: nbytes % 3)
+    frame = Frame(btid=1, sequence=2, data=data)
+    header, *buffers = wire.encode(frame, allocate=memory)
+    given = [part for part in buffers if any(part is stretch for stretch in memory.given)]
+    assert len(given) == len(memory.given)
+    assert [bytes(part) for part in (header, *buffers)] == [bytes(part) for part in wire.encode(frame)]
+    assert same(data, wire.decode([header, *buffers]).data)
+
+
+def test_the_memory_given_is_the_part_itself():
+    image = np.arange(5 * 6 * 4, dtype=np.uint8).reshape(5, 6, 4)
+    data = {"flipped": image[::-1], "rgb": image[..., :3], "swapped": np.arange(3.0).astype(">f8"), "empty": np.zeros((0, 3))}
+    memory = Memory()
+    header, *buffers = wire.encode(Frame(btid=0, sequence=0, data=data), allocate=memory)
+    assert [part.nbytes for part in memory.given] == [120, 90, 24]
+    assert [part is stretch for part, stretch in zip(buffers, [*memory.given, None], strict=True)] == [True, True, True, False]
+    for name, array in wire.decode([header, *buffers]).data.items():
+        np.testing.assert_array_equal(array, data[name])
+
+
+def test_arrays_lie_over_writable_memory_of_any_kind_and_keep_it():
+    header, raw = wire.encode(Frame(btid=0, sequence=0, data={"a": np.arange(10.0).reshape(2, 5)}))
+
+    class Holder:
+        """Memory whose end can be noticed, as numpy sees it."""
+
+        def __init__(self):
+            self.memory = np.frombuffer(mmap.mmap(-1, 4096), np.uint8)
+            self.__array_interface__ = self.memory.__array_interface__
+
+    holder = Holder()
+    buffer = np.asarray(holder)[64 : 64 + len(raw)]
+    buffer[:] = np.frombuffer(raw, np.uint8)
+    array = wire.decode([header, buffer]).data["a"]
+    assert array.flags.writeable
+    assert np.shares_memory(array, buffer)
+    end = weakref.ref(holder)
+    del holder, buffer
+    gc.collect()
+    assert end() is not None
+    np.testing.assert_array_equal(array, np.arange(10.0).reshape(2, 5))
+    del array
+    gc.collect()
+    assert end() is None
+
+
 class Foreign:
     pass
 
@@ -151,10 +223,10 @@ class Foreign:
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (Foreign(), "x: cannot send a .*Foreign"),
+        (Foreign(), "x: cannot send a .*Foreign.*or pass allow_pickle=True on both ends"),
         ([1, {"q": Foreign()}], r"x\[1\]\.q: cannot send a .*Foreign"),
         ({(1, 2): Foreign()}, r"x\[\(1, 2\)\]: cannot send"),
-        (np.array([None]), "x: cannot send an array of dtype object"),
+        (np.array([None]), "x: cannot send an array of dtype object.*allow_pickle=True"),
         (np.zeros(2, [("a", "i4")]), "x: cannot send an array of dtype .*: structured"),
         (np.ma.masked_array([1, 2], [True, False]), "x: a masked array would lose its mask"),
         (lambda: None, "x: cannot send a builtins.function"),
@@ -194,11 +266,83 @@ def test_a_damaged_message_is_decoded_or_refused(data):
         pass
 
 
-def test_pickles_are_not_read():
+def test_a_header_that_is_a_pickle_is_not_read():
     import pickle
 
     with pytest.raises(DecodeError):
-        wire.decode([pickle.dumps({"image": np.zeros(3), "btid": 0})])
+        wire.decode([pickle.dumps({"image": np.zeros(3), "btid": 0})], allow_pickle=True)
+
+
+PICKLED = {
+    "number": Decimal("0.1"),
+    "long": Decimal(10**5000),  # in a buffer of its own
+    "inside": [(1, {"q": Path})],
+    "objects": np.array([None, Decimal(1)]),
+    "fields": np.ones(2, [("a", "i4")]),
+    "row": np.ones(2, [("a", "i4")])[0],
+    "array": np.arange(3.0),
+}
+
+
+def test_other_objects_travel_where_both_ends_allow_pickles():
+    parts = wire.encode(Frame(btid=0, sequence=0, data=PICKLED), allow_pickle=True)
+    assert len(parts) == 3
+    for name, value in wire.decode(parts, allow_pickle=True).data.items():
+        assert type(value) is type(PICKLED[name])
+        np.testing.assert_array_equal(value, PICKLED[name])
+    masked = wire.encode(Frame(btid=0, sequence=0, data={"m": np.ma.masked_array([1, 2], [True, False])}), allow_pickle=True)
+    assert wire.decode(masked, allow_pickle=True).data["m"].mask.tolist() == [True, False]
+
+
+def test_conversion_comes_before_pickling():
+    convert = {Decimal: float}
+    frame = Frame(btid=0, sequence=0, data={"x": Decimal("0.5")})
+    parts = wire.encode(frame, lambda value: convert.get(type(value), lambda same: same)(value), allow_pickle=True)
+    assert same(wire.decode(parts).data["x"], 0.5)
+
+
+@pytest.mark.parametrize("name", ["number", "long", "objects"])
+def test_pickles_are_loaded_by_consent_only(name, monkeypatch):
+    import pickle
+
+    parts = wire.encode(Frame(btid=0, sequence=0, data={"x": PICKLED[name]}), allow_pickle=True)
+    monkeypatch.setattr(pickle, "loads", lambda *_: pytest.fail("unpickled"))
+    with pytest.raises(DecodeError, match="a pickled value, which is not loaded.*allow_pickle=True on both ends"):
+        wire.decode(parts)
+
+
+class Unloadable:
+    def __reduce__(self):
+        return int, ("x",)
+
+
+class Undumpable:
+    def __reduce__(self):
+        raise KeyError("no")
+
+
+def test_pickles_that_cannot_be_loaded_or_made_are_named():
+    parts = wire.encode(Frame(btid=0, sequence=0, data={"x": Unloadable()}), allow_pickle=True)
+    with pytest.raises(DecodeError, match="a pickled value cannot be loaded: ValueError: invalid literal for int"):
+        wire.decode(parts, allow_pickle=True)
+    with pytest.raises(EncodeError, match=r"x\[0\]: cannot pickle a .*Undumpable: KeyError: 'no'"):
+        wire.encode(Frame(btid=0, sequence=0, data={"x": [Undumpable()]}), allow_pickle=True)
+    with pytest.raises(EncodeError, match="x: cannot pickle a builtins.function: .*lambda"):
+        wire.encode(Frame(btid=0, sequence=0, data={"x": lambda: None}), allow_pickle=True)
+
+
+def extension(code, *content):
+    """A frame whose one field is an extension, as msgpack."""
+    field = msgspec.msgpack.Ext(code, msgspec.msgpack.encode(*content))
+    return msgspec.msgpack.encode({"type": "frame/1", "btid": 0, "sequence": 0, "data": {"a": field}})
+
+
+@pytest.mark.parametrize(
+    ("content", "text"), [("x", "malformed extension 11"), (1, "names buffer 1"), (b"", "cannot be loaded")]
+)
+def test_wrong_pickle_extensions_are_refused(content, text):
+    with pytest.raises(DecodeError, match=text):
+        wire.decode([extension(11, content), b""], allow_pickle=True)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +352,12 @@ def test_pickles_are_not_read():
         ("|V8", [1], "refused"),
         ("nonsense", [1], "no dtype"),
         ("|S0", [2**46], "no size"),
+        ("(2,)f8", [1], "no dtype"),  # numpy's parser would compile the (2,)
+        ("|S9999999999", [0], "no dtype"),  # numpy 1 makes |S1410065407 of it
+        ("<U999999999", [0], "refused|no dtype"),  # and a dtype of negative size of this
+        ("<M8[0s]", [1], "no dtype"),
+        ("<U2", [1], "no text"),
+        ("f8,f8" * 10**5, [1], "no dtype"),
         ("<f8", [2], "has 16 bytes, got 8"),
         ("<f8", [-1], "none negative"),
         ("<f8", [2**62, 2**62], "got 8"),
@@ -215,17 +365,13 @@ def test_pickles_are_not_read():
     ],
 )
 def test_array_descriptions_are_checked(dtype, shape, text):
-    import msgspec
-
     array = msgspec.msgpack.Ext(1, msgspec.msgpack.encode([dtype, shape, 0]))
     header = msgspec.msgpack.encode({"type": "frame/1", "btid": 0, "sequence": 0, "data": {"a": array}})
     with pytest.raises(DecodeError, match=text):
-        wire.decode([header, bytearray(8)])
+        wire.decode([header, bytearray(b"\xff" * 8)])
 
 
 def test_buffers_belong_to_one_array_each():
-    import msgspec
-
     array = msgspec.msgpack.Ext(1, msgspec.msgpack.encode(["<f8", [1], 0]))
     header = msgspec.msgpack.encode({"type": "frame/1", "btid": 0, "sequence": 0, "data": {"a": array, "b": array}})
     with pytest.raises(DecodeError, match="names buffer 0, expected 1"):
@@ -235,14 +381,60 @@ def test_buffers_belong_to_one_array_each():
 
 
 def test_nested_bombs_are_refused():
-    import msgspec
-
     data = b"\xc0"
     for _ in range(100):
         data = msgspec.msgpack.encode([msgspec.msgpack.Ext(3, data)])
     header = msgspec.msgpack.encode({"type": "frame/1", "btid": 0, "sequence": 0, "data": {"a": msgspec.msgpack.Ext(3, data)}})
     with pytest.raises(DecodeError, match="nested deeper"):
         wire.decode([header])
+
+
+@pytest.fixture(scope="module")
+def fuzz():
+    spec = importlib.util.spec_from_file_location("hostile", Path(__file__).parents[1] / "fuzz" / "hostile.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_hostile_messages_get_a_refusal_and_nothing_else(fuzz):
+    """A share of what `nox -s fuzz` does at length."""
+    generator, checker = fuzz.Generator(random.Random(1)), fuzz.Checker()
+    for number in range(20_000):
+        checker.check(*generator.make(), number)
+    kinds = {kind for kind, _ in checker.outcomes}
+    assert all(checker.outcomes[kind, "refused"] > 1000 for kind in kinds)
+    assert sum(checker.outcomes[kind, "decoded"] > 0 for kind in kinds) >= 6
+
+
+@pytest.mark.parametrize(
+    ("text", "act", "number"),
+    [
+        ("KeyError", lambda _: {}["no"], 1),
+        ("did .*os.system", lambda _: os.system("true"), 1),
+        ("did .*exec", lambda _: exec("pass"), 1),
+        ("executed", lambda fuzz: fuzz._EXECUTED.append("x"), 1),
+        ("took .* bytes", lambda _: bytes(1 << 20), 500),
+        ("took .* s\n", lambda _: [sum(range(10**6)) for _ in range(200)], 1),
+    ],
+)
+def test_the_check_of_hostile_messages_notices(fuzz, text, act, number):
+    """The fuzzing would find what it looks for."""
+    parts = fuzz.valid_messages()[0]
+    fuzz.Checker().check("valid", parts, number)
+    with pytest.raises(AssertionError, match=text):
+        fuzz.Checker(lambda parts: [act(fuzz), wire.decode(parts)][1]).check("valid", parts, number)
+
+
+@pytest.mark.parametrize(
+    "unit", [b"\x80", b"\x90", b"\xd4\x04\x90", b"\xd4\x09\x90", b"\x81\xa0\x80", b"\xd4\x03\x90", b"\xa1a"]
+)
+def test_memory_stays_in_proportion(fuzz, unit):
+    """Plenty of the values that take most memory for their bytes."""
+    count = 90_000 // len(unit)
+    checker = fuzz.Checker()
+    checker.check("many", fuzz.frame(b"\x81\xa1a\xdd" + count.to_bytes(4, "big") + unit * count), 500)
+    assert checker.outcomes["many", "decoded"] == 1
 
 
 def test_newer_versions_are_refused_with_both_numbers():
@@ -282,8 +474,6 @@ MESSAGES = {
 @pytest.mark.parametrize("name", MESSAGES)
 def test_golden_bytes(name):
     """Bytes of each released version are read for ever, and what we write today is what we wrote then."""
-    import msgspec
-
     recorded = msgspec.msgpack.decode((GOLDEN / f"{name}.bin").read_bytes(), type=list[bytes])
     assert [bytes(part) for part in wire.encode(MESSAGES[name])] == recorded
     message, expected = wire.decode(recorded), MESSAGES[name]

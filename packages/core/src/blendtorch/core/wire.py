@@ -4,9 +4,11 @@
 the received memory. Nothing that arrives is executed: what the schema does not know is refused with the path to it.
 
 The header is the msgpack map of a message Struct. What msgpack has no type for, and what it would turn into
-another type (a tuple into a list), travels as a msgpack extension; `_Code` lists them.
+another type (a tuple into a list), travels as a msgpack extension; `_Code` lists them. Only where both ends say
+`allow_pickle=True` do other Python objects travel, and only then is a pickle loaded, which may execute anything.
 """
 
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from enum import IntEnum
@@ -16,16 +18,19 @@ from typing import Any
 import msgspec
 import numpy as np
 from blendtorch.core import arrays
+from blendtorch.core.arrays import Buffer
 from blendtorch.core.errors import DecodeError, EncodeError, VersionError
 from blendtorch.core.messages import EndOfStream, Failure, Frame, Message
 
 Part = bytes | memoryview
 Convert = Callable[[object], object]
+Allocate = Callable[[int], memoryview | None]
 
 _TYPES: dict[str, type[Message]] = {str(struct.__struct_config__.tag): struct for struct in (Frame, EndOfStream, Failure)}
 MAX_PART_BYTES = 1 << 30  # of the header, or of one array
 _MAX_DEPTH = 32
-_OUTSIDE_BYTES = 4096  # bytes objects from this length on get a buffer of their own
+_OUTSIDE_BYTES = 4096  # bytes objects and pickles from this length on get a buffer of their own
+_PICKLE_PROTOCOL = 5  # of Python 3.8 and later; not the sender's highest, which the reader may not know
 
 
 class _Code(IntEnum):
@@ -41,6 +46,7 @@ class _Code(IntEnum):
     PATH = 8  # text
     MAPPING = 9  # [[key, value]...]: dicts whose keys are not all text
     BYTES = 10  # number of its buffer
+    PICKLE = 11  # the pickle, or the number of its buffer
 
 
 class _Envelope(msgspec.Struct):
@@ -51,7 +57,9 @@ _encoder = msgspec.msgpack.Encoder()
 _envelopes = msgspec.msgpack.Decoder(_Envelope)
 
 
-def encode(message: Message, convert: Convert | None = None) -> list[Part]:
+def encode(
+    message: Message, convert: Convert | None = None, *, allow_pickle: bool = False, allocate: Allocate | None = None
+) -> list[Part]:
     """Turn a message into the parts of a multipart socket message.
 
     Parameters
@@ -60,18 +68,23 @@ def encode(message: Message, convert: Convert | None = None) -> list[Part]:
     convert : callable, optional
         Turns objects of foreign types (mathutils vectors) into something that travels; returns its argument
         unchanged where it does not know the type.
+    allow_pickle : bool
+        Pickle the values that could not travel otherwise. They are read only by who passes the same to `decode`.
+    allocate : callable, optional
+        Called with the size of each array in bytes, never 0. Gives writable memory of exactly that size, aligned to 64 bytes,
+        which the array is copied into and which then is the part (the same object), or None: the array gets memory of its own.
 
     Returns
     -------
     list of bytes-like
-        The header, then one part per array. The parts own their memory.
+        The header, then one part per array. The parts own their memory, but for what `allocate` gave.
 
     Raises
     ------
     EncodeError
         If a value cannot travel; names its path in the message, its type and what to do.
     """
-    packer = _Packer(convert)
+    packer = _Packer(convert, allow_pickle, allocate)
     if isinstance(message, Frame):
         data = {name: packer.pack(value, name, 0) for name, value in message.data.items()}
         message = msgspec.structs.replace(message, data=data)
@@ -83,30 +96,34 @@ def encode(message: Message, convert: Convert | None = None) -> list[Part]:
     return [header, *packer.buffers]
 
 
-def decode(parts: Sequence[Part]) -> Message:
+def decode(parts: Sequence[Buffer], *, allow_pickle: bool = False) -> Message:
     """Turn the parts of a multipart socket message into a message.
 
     Parameters
     ----------
     parts : sequence of bytes-like
-        Header and buffers. Arrays of the message lie over the buffers where these are writable and aligned.
+        Header and buffers. Arrays of the message lie over the buffers where these are writable and aligned, and keep them
+        alive.
+    allow_pickle : bool
+        Load the pickles in it. Whoever can send a message can then execute anything here.
 
     Raises
     ------
     VersionError
         If the message is newer than this side.
     DecodeError
-        If the bytes are no message, or do not fit its schema.
+        If the bytes are no message or do not fit its schema, or a value came as a pickle that may not or cannot be loaded.
     """
     if not parts:
         raise DecodeError("an empty message has no header")
-    header, buffers = parts[0], parts[1:]
+    header: Any = parts[0]  # typed so that numpy's arrays count as buffers, which their stubs do not say
+    buffers = parts[1:]
     try:
         tag = _envelopes.decode(header).type
         struct = _TYPES.get(tag)
         if struct is None:
             raise _unknown(tag)
-        unpacker = _Unpacker(buffers)
+        unpacker = _Unpacker(buffers, allow_pickle)
         message = msgspec.msgpack.decode(header, type=struct, ext_hook=unpacker.unpack)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(f"received bytes are no valid message: {error}") from None
@@ -129,8 +146,10 @@ def _unknown(tag: str) -> DecodeError:
 class _Packer:
     """Turns the data of one frame into what msgpack can carry, and collects the buffers."""
 
-    def __init__(self, convert: Convert | None) -> None:
+    def __init__(self, convert: Convert | None, allow_pickle: bool, allocate: Allocate | None) -> None:
         self._convert = convert
+        self._allow_pickle = allow_pickle
+        self._allocate = allocate
         self.buffers: list[Part] = []
 
     def pack(self, value: Any, path: str, depth: int) -> Any:
@@ -155,19 +174,35 @@ class _Packer:
 
     def _array(self, array: np.ndarray[Any, Any], path: str) -> msgspec.msgpack.Ext:
         if isinstance(array, np.ma.MaskedArray):
-            raise EncodeError(f"{path}: a masked array would lose its mask: publish .data and .mask")
+            return self._pickled(array, path, "a masked array would lose its mask: publish .data and .mask")
         if reason := arrays.refusal(array.dtype):
-            raise EncodeError(f"{path}: cannot send an array of dtype {array.dtype}: {reason}")
+            return self._pickled(array, path, f"cannot send an array of dtype {array.dtype}: {reason}")
         _check_size(array.nbytes, path)
-        copy = arrays.snapshot(array)
-        self.buffers.append(_bytes_of(copy))
-        return _extension(_Code.ARRAY, _encoder.encode((copy.dtype.str, copy.shape, len(self.buffers) - 1)))
+        memory = self._allocate(array.nbytes) if self._allocate is not None and array.nbytes else None
+        copy = arrays.snapshot(array, memory)
+        number = self._outside(_bytes_of(copy) if memory is None else memory)
+        return _extension(_Code.ARRAY, _encoder.encode((copy.dtype.str, copy.shape, number)))
 
     def _scalar(self, value: np.generic, path: str) -> msgspec.msgpack.Ext:
         if reason := arrays.refusal(value.dtype):
-            raise EncodeError(f"{path}: cannot send a numpy scalar of dtype {value.dtype}: {reason}")
+            return self._pickled(value, path, f"cannot send a numpy scalar of dtype {value.dtype}: {reason}")
         copy = arrays.snapshot(np.asarray(value))
         return _extension(_Code.SCALAR, _encoder.encode((copy.dtype.str, copy.tobytes())))
+
+    def _pickled(self, value: object, path: str, refusal: str) -> msgspec.msgpack.Ext:
+        if not self._allow_pickle:
+            raise EncodeError(f"{path}: {refusal}, or pass allow_pickle=True on both ends")
+        try:
+            raw = pickle.dumps(value, _PICKLE_PROTOCOL)
+        except Exception as error:  # whatever a foreign __reduce__ raises
+            raise EncodeError(f"{path}: cannot pickle a {_type_of(value)}: {type(error).__name__}: {error}") from error
+        _check_size(len(raw), path)
+        return _extension(_Code.PICKLE, _encoder.encode(raw if len(raw) < _OUTSIDE_BYTES else self._outside(raw)))
+
+    def _outside(self, part: Part) -> int:
+        """Add a part, and return its number."""
+        self.buffers.append(part)
+        return len(self.buffers) - 1
 
     def _mapping(self, value: Mapping[Any, Any], path: str, depth: int) -> Any:
         if all(type(key) is str for key in value):
@@ -184,8 +219,7 @@ class _Packer:
             raw = bytes(value)
             if len(raw) < _OUTSIDE_BYTES:
                 return raw
-            self.buffers.append(raw)
-            return _extension(_Code.BYTES, _encoder.encode(len(self.buffers) - 1))
+            return _extension(_Code.BYTES, _encoder.encode(self._outside(raw)))
         if isinstance(value, complex):
             return _extension(_Code.COMPLEX, _encoder.encode((value.real, value.imag)))
         if isinstance(value, datetime):
@@ -197,9 +231,11 @@ class _Packer:
                 return self.pack(base(value), path, depth)
         converted = value if self._convert is None else self._convert(value)
         if converted is value:
-            raise EncodeError(
-                f"{path}: cannot send a {type(value).__module__}.{type(value).__qualname__}: publish numbers, text, "
-                "bytes, lists, tuples, dicts, sets, dates, paths or numpy arrays made from it"
+            return self._pickled(
+                value,
+                path,
+                f"cannot send a {_type_of(value)}: publish numbers, text, bytes, lists, tuples, dicts, sets, dates, paths "
+                "or numpy arrays made from it",
             )
         return self.pack(converted, path, depth + 1)
 
@@ -207,8 +243,9 @@ class _Packer:
 class _Unpacker:
     """Turns the extensions of one header back, over the buffers of its message."""
 
-    def __init__(self, buffers: Sequence[Part]) -> None:
+    def __init__(self, buffers: Sequence[Buffer], allow_pickle: bool) -> None:
         self._buffers = buffers
+        self._allow_pickle = allow_pickle
         self._depth = 0
         self.used = 0
 
@@ -249,12 +286,26 @@ class _Unpacker:
                 return dict(self._decode(data, list[tuple[Any, Any]]))
             case _Code.BYTES:
                 return bytes(self._buffer(msgspec.msgpack.decode(data, type=int)))
+            case _Code.PICKLE:
+                return self._unpickle(msgspec.msgpack.decode(data, type=bytes | int))
         raise DecodeError(f"received an unknown extension {code}")
 
     def _decode(self, data: memoryview, expected: Any) -> Any:
         return msgspec.msgpack.decode(data, type=expected, ext_hook=self.unpack)
 
-    def _buffer(self, number: int) -> Part:
+    def _unpickle(self, content: bytes | int) -> Any:
+        if not self._allow_pickle:
+            raise DecodeError(
+                "received a pickled value, which is not loaded: that may execute anything. "
+                "Where you trust the sender, pass allow_pickle=True on both ends"
+            )
+        raw: Any = self._buffer(content) if isinstance(content, int) else content
+        try:
+            return pickle.loads(raw)  # noqa: S301 - the user said so
+        except Exception as error:  # whatever a foreign constructor raises
+            raise DecodeError(f"a pickled value cannot be loaded: {type(error).__name__}: {error}") from error
+
+    def _buffer(self, number: int) -> Buffer:
         # Each buffer belongs to one field, in order: two arrays over one memory would not be the caller's own.
         if number != self.used or number >= len(self._buffers):
             raise DecodeError(f"the header names buffer {number}, expected {self.used} of {len(self._buffers)}")
@@ -265,6 +316,10 @@ class _Unpacker:
 def _check_size(size: int, path: str) -> None:
     if size > MAX_PART_BYTES:
         raise EncodeError(f"{path}: {size} bytes are too many for one message, at most {MAX_PART_BYTES}: publish it in parts")
+
+
+def _type_of(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def _extension(code: _Code, data: bytes) -> msgspec.msgpack.Ext:

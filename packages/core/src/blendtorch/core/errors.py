@@ -36,6 +36,10 @@ class AddressError(BlendtorchError, OSError):
     """An address is malformed, or somebody else listens on it."""
 
 
+class RingError(BlendtorchError, RuntimeError):
+    """Shared memory that cannot be made or opened, or is not what its descriptor says."""
+
+
 class CameraError(BlendtorchError, ValueError):
     """A camera that the projection formulas do not cover, or that does not exist."""
 

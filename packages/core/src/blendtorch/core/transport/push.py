@@ -1,0 +1,414 @@
+"""The sending end of a stream."""
+
+import contextlib
+import functools
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+import zmq
+from blendtorch.core import wire
+from blendtorch.core.errors import AddressError, DecodeError
+from blendtorch.core.messages import EndOfStream, Failure, Message
+from blendtorch.core.ring import COLUMNS, Ring, Slot
+from blendtorch.core.transport import control
+from blendtorch.core.transport.addresses import bind_error, check_address, is_loopback, refuse_taken_path
+from blendtorch.core.transport.keys import Keys, guard, push_context
+from blendtorch.core.transport.outbox import Consumer, Outbox, Parcel
+from zmq.utils.monitor import recv_monitor_message
+
+DEFAULT_QUEUE_SIZE = 10
+_INTERRUPT_MS = 200  # Python sees signals at least so often while a socket waits
+_PING_PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)  # after a disconnection, until libzmq knows whose it was
+_MAX_PINGS = 500  # that one who says nothing may have in its queue
+_GRACE_S = 30.0  # for a consumer on another machine to come back
+# A machine that has vanished is noticed after 30 s when it was idle, after a minute when something was on its way.
+_KEEPALIVE = {zmq.TCP_KEEPALIVE_IDLE: 10, zmq.TCP_KEEPALIVE_INTVL: 5, zmq.TCP_KEEPALIVE_CNT: 4, zmq.TCP_MAXRT: 60_000}
+_CONTROL_BYTES = 1 << 16
+_SMALL_BYTES = 4096  # arrays from this size on are worth a slot of the ring
+
+
+class Push:
+    """The sending end: binds, keeps each message until it is delivered, and sends it to one consumer at a time.
+
+    Parameters
+    ----------
+    address : str
+        `tcp://host:port` or `ipc:///path`.
+    queue_size : int
+        Messages that one consumer may hold before `send` waits; a consumer may ask for fewer.
+    ring : Ring, optional
+        Shared memory for consumers that reach it; closed with this end.
+    keys : Keys, optional
+        Of the launch, for tcp.
+    stream : str
+        A name for the sequence numbers, where another process may go on with them.
+    delivered : callable, optional
+        Told the sequence number of each message that is delivered, perhaps more than once, and perhaps of one that a process
+        before had sent.
+
+    Attributes
+    ----------
+    ring_misses : int
+        Messages whose arrays found no free slot and travelled as buffers of their own.
+
+    Raises
+    ------
+    AddressError
+        If the address is malformed or in use, or others could connect to it and there are no keys.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        queue_size: int = DEFAULT_QUEUE_SIZE,
+        ring: Ring | None = None,
+        keys: Keys | None = None,
+        stream: str = "",
+        delivered: Callable[[int], object] | None = None,
+    ) -> None:
+        self.address = address
+        check_address(address)
+        if address.startswith("tcp:") and keys is None and not is_loopback(address):
+            raise AddressError(
+                f"{address} can be reached from other machines: give `keys`, or listen on tcp://127.0.0.1 or an ipc:// path"
+            )
+        self.ring_misses = 0
+        self._queue_size = queue_size
+        self._ring = ring
+        self._columns: dict[int, bytes | int] = {}  # of the ring: offered to a connection, or a process's
+        self._stream = stream
+        self._tell_delivered = delivered
+        self._outbox = Outbox(self._delivered)
+        self._session = secrets.randbits(62)
+        self._pings: list[float] = []  # when to look who is gone
+        self._welcomed: set[bytes] = set()
+        self._socket = push_context(os.getpid()).socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # to learn who is gone
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, _CONTROL_BYTES)  # libzmq allocates what a header claims
+        self._socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        for option, value in _KEEPALIVE.items():
+            self._socket.setsockopt(option, value)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        try:
+            if keys is not None and address.startswith("tcp:"):
+                guard(self._socket, keys, str(self._session))
+            refuse_taken_path(address)
+            self._socket.bind(address)
+        except zmq.ZMQError as error:
+            self.close()
+            raise bind_error(address, error) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def pack(self, message: Message, convert: wire.Convert | None = None, allow_pickle: bool = False) -> Parcel:
+        """Encode a message: a snapshot of its arrays, in a slot of the ring where one is free.
+
+        Raises
+        ------
+        EncodeError
+            See `wire.encode`.
+        """
+        packing = _Packing(self._ring)
+        try:
+            parts = wire.encode(message, convert, allow_pickle=allow_pickle, allocate=packing.allocate)
+        except BaseException:
+            packing.cancel()
+            raise
+        self.ring_misses += packing.missed
+        return packing.parcel(message.sequence, parts)
+
+    def send(self, parcel: Parcel, timeout_ms: int | None = None) -> bool:
+        """Hand a message to a consumer; wait while none has room for it.
+
+        Parameters
+        ----------
+        parcel : Parcel
+            From `pack`.
+        timeout_ms : int, optional
+            Give up after so long; the message may be sent again. None waits for ever.
+
+        Returns
+        -------
+        bool
+            Whether a consumer has it.
+        """
+        self._outbox.put(parcel)
+        if self._wait(lambda: not self._outbox.waiting, timeout_ms):
+            return True
+        self._outbox.withdraw(parcel)
+        return False
+
+    def serve(self) -> None:
+        """Read what the consumers say, and send what waits. Nothing else does while nothing is sent."""
+        self._read_monitor()
+        while int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            parts = self._socket.recv_multipart(zmq.NOBLOCK)
+            if len(parts) == 2:
+                self._hear(parts[0], parts[1])
+        self._ping()
+        self._outbox.expire(_GRACE_S, _alive)
+        self._dispatch()
+
+    def drain(self, timeout_ms: int | None = None) -> bool:
+        """Wait until everything is delivered, `timeout_ms` at most; return whether it is."""
+        return self._wait(lambda: not self._outbox.outstanding(), timeout_ms)
+
+    def farewell(self, last: EndOfStream | Failure, timeout_ms: int | None = None) -> bool:
+        """Tell the consumers that this was all, and wait until everything is delivered and they have gone.
+
+        Parameters
+        ----------
+        last : EndOfStream or Failure
+        timeout_ms : int, optional
+            Give up after so long. None waits for ever.
+
+        Returns
+        -------
+        bool
+            Whether everything is delivered.
+        """
+        parcel = self.pack(last)
+
+        def over() -> bool:
+            if not self._outbox.waiting:
+                for consumer in self._outbox.consumers:
+                    if consumer.lost_at is None and not consumer.told:
+                        consumer.told = self._hand(consumer, parcel)
+            return not self._outbox.outstanding() and not self._outbox.consumers
+
+        return self._wait(over, timeout_ms)
+
+    def close(self) -> None:
+        """Close; what is not delivered is lost. Closing twice does nothing."""
+        if not self._socket.closed:
+            self._read_monitor()  # libzmq's thread may wait for room, and this one for that thread
+            self._socket.disable_monitor()
+            self._monitor.close(0)
+            self._socket.close(0)
+            if self._ring is not None:
+                self._ring.close()
+                self._ring = None
+            # Nothing refers back to here any more: the memory of slots goes now, and not when Python looks for cycles.
+            self._outbox, self._tell_delivered = Outbox(_forget), None
+
+    def _wait(self, ready: Callable[[], bool], timeout_ms: int | None) -> bool:
+        deadline = None if timeout_ms is None else time.monotonic() + timeout_ms / 1000
+        while True:
+            self.serve()
+            if ready():
+                return True
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            slice_ms = _INTERRUPT_MS
+            if self._pings:
+                slice_ms = max(0, min(slice_ms, round((self._pings[0] - time.monotonic()) * 1000)))
+            if deadline is not None:
+                slice_ms = max(0, min(slice_ms, round((deadline - time.monotonic()) * 1000)))
+            # A disconnection makes no noise here: what a killed consumer held waits for this look, or for the next.
+            self._socket.poll(slice_ms, zmq.POLLIN)
+
+    def _read_monitor(self) -> None:
+        # Read on every occasion: once 1000 events wait to be read, libzmq's thread waits too, and accepts nobody any more.
+        while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            recv_monitor_message(self._monitor)
+            self._pings = [time.monotonic() + pause for pause in _PING_PAUSES_S]
+
+    def _ping(self) -> None:
+        """Look who is gone: an event of libzmq does not say whose connection it was."""
+        if not self._pings or time.monotonic() < self._pings[0]:
+            return
+        self._pings = self._pings[1:]
+        for route in [*self._outbox.routes, *self._welcomed]:
+            consumer = self._outbox.find(route)
+            if consumer is not None:
+                consumer.pings += 1
+            if consumer is None or consumer.pings <= _MAX_PINGS:
+                self._send(route, [b""])
+
+    def _hear(self, route: bytes, body: bytes) -> None:
+        if not body:
+            self._welcome(route)
+            return
+        try:
+            said = control.decode_from_consumer(body)
+        except DecodeError:
+            return  # a stranger: nothing of it is kept
+        if (consumer := self._outbox.find(route)) is not None:
+            consumer.pings = 0
+        if isinstance(said, control.Acknowledgement):
+            self._outbox.acknowledge(route, said.sequences)
+        elif isinstance(said, control.Goodbye):
+            self._outbox.leave(route)
+        elif said.session == self._session and route in self._welcomed:
+            self._welcomed.discard(route)
+            local = said.machine == this_machine()
+            column = self._settle_column(route, said) if local else None
+            credit = max(1, min(said.credit, self._queue_size))
+            consumer = Consumer(said.consumer, route, credit, column, said.pid if local else None)
+            self._outbox.join(consumer, said.yielded)
+            for sequence in said.yielded:
+                self._note_delivered(sequence)
+
+    def _welcome(self, route: bytes) -> None:
+        if route not in self._welcomed and self._outbox.find(route) is None:
+            self._welcomed.add(route)
+            welcome = control.Welcome(session=self._session, stream=self._stream)
+            if self._ring is not None and (column := self._offer_column(route)) is not None:
+                welcome = msgspec.structs.replace(welcome, ring=self._ring.descriptor, column=column)
+            self._send(route, [control.encode(welcome)])
+
+    def _dispatch(self) -> None:
+        blocked: set[bytes] = set()
+        while self._outbox.waiting and (consumer := self._outbox.choose(blocked)) is not None:
+            if self._hand(consumer, self._outbox.waiting[0]):
+                self._outbox.hand_over(consumer)
+            else:
+                blocked.add(consumer.route)
+
+    def _hand(self, consumer: Consumer, parcel: Parcel) -> bool:
+        slot, spans = -1, parcel.spans
+        if parcel.slot is not None and consumer.ring is not None:
+            slot = parcel.slot.number
+        else:
+            spans = [None] * len(parcel.spans)
+        delivery = control.Delivery(number=consumer.number, sequence=parcel.sequence, slot=slot, spans=spans)
+        buffers = [part for part, span in zip(parcel.parts[1:], spans, strict=True) if span is None]
+        return self._send(consumer.route, [control.encode(delivery), parcel.parts[0], *buffers])
+
+    def _send(self, route: bytes, parts: list[wire.Part]) -> bool:
+        try:
+            self._socket.send_multipart([route, *parts], copy=False, flags=zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self._lose(route)
+            return False
+        return True
+
+    def _lose(self, route: bytes) -> None:
+        if route in self._welcomed:
+            self._welcomed.discard(route)
+            self._withdraw_column(route)
+        consumer = self._outbox.find(route)
+        if consumer is None:
+            return
+        # Sockets of this machine do not lose a connection while both ends live, and of a process here we know if it does.
+        if self.address.startswith("ipc:") or (consumer.pid is not None and not _alive(consumer.pid)):
+            self._outbox.leave(route)
+        else:
+            self._outbox.lose(route)
+
+    def _delivered(self, parcel: Parcel) -> None:
+        if parcel.slot is not None and self._ring is not None:
+            self._ring.free(parcel.slot)
+        self._note_delivered(parcel.sequence)
+
+    def _note_delivered(self, sequence: int) -> None:
+        if self._tell_delivered is not None:
+            self._tell_delivered(sequence)
+
+    def _offer_column(self, route: bytes) -> int | None:
+        # A column stays with a process whose arrays over the ring live, when its connection has long been closed.
+        in_use = {consumer.ring for consumer in self._outbox.consumers}
+        for column, owner in list(self._columns.items()):
+            if self._ring is None or not isinstance(owner, int) or column in in_use:
+                continue
+            if not _alive(owner):
+                self._ring.forget(column)
+            elif self._ring.holds(column):
+                continue
+            del self._columns[column]
+        free = next((column for column in range(COLUMNS) if column not in self._columns), None)
+        if free is not None:
+            self._columns[free] = route
+        return free
+
+    def _settle_column(self, route: bytes, hello: control.Hello) -> int | None:
+        """Give a consumer the column that it was offered; or the one it had before its connection was lost, if it still may."""
+        owner = self._columns.get(hello.column)
+        others = {each.ring for each in self._outbox.consumers if each.name != hello.consumer}
+        self._withdraw_column(route)
+        if owner != route and (owner != hello.pid or hello.column in others):
+            return None
+        self._columns[hello.column] = hello.pid
+        return hello.column
+
+    def _withdraw_column(self, route: bytes) -> None:
+        self._columns = {column: owner for column, owner in self._columns.items() if owner != route}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+
+class _Packing:
+    """Puts the arrays of one message into a slot, from the first that is worth it on."""
+
+    def __init__(self, ring: Ring | None) -> None:
+        self._ring = ring
+        self._slot: Slot | None = None
+        self._places: dict[int, tuple[int, int]] = {}
+        self.missed = 0
+
+    def allocate(self, nbytes: int) -> memoryview | None:
+        """Find memory for an array."""
+        if self._ring is None or self.missed:
+            return None
+        if self._slot is None:
+            if nbytes < _SMALL_BYTES:
+                return None
+            self._slot = self._ring.take()
+            if self._slot is None:
+                self.missed = 1
+                return None
+        memory = self._slot.allocate(nbytes)
+        if memory is not None:
+            self._places[id(memory)] = self._slot.spans()[-1]
+        return memory
+
+    def cancel(self) -> None:
+        """Give the slot back."""
+        if self._slot is not None and self._ring is not None:
+            self._ring.free(self._slot)
+
+    def parcel(self, sequence: int, parts: list[wire.Part]) -> Parcel:
+        """Note which parts lie in the slot."""
+        spans = [self._places.get(id(part)) for part in parts[1:]]
+        return Parcel(sequence, parts, spans, self._slot, sum(memoryview(part).nbytes for part in parts))
+
+
+def _forget(parcel: Parcel) -> None:
+    """Of a closed sender."""
+
+
+@functools.cache
+def this_machine() -> str:
+    """Name the place where a process number counts: this boot of this machine, and this container."""
+    with contextlib.suppress(OSError):
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}/{namespace}"
+    return secrets.token_hex()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    with contextlib.suppress(OSError, IndexError):  # killed, and its parent has not looked yet
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
+    return True

@@ -5,6 +5,8 @@ What is under test here is the stream; the publishers are core's, without Blende
 
 import multiprocessing
 import os
+import re
+import signal
 import time
 from collections import Counter
 
@@ -12,29 +14,31 @@ import numpy as np
 import pytest
 import torch
 from blendtorch import btt
-from blendtorch.core import EndOfStream, Failure, Frame, wire
+from blendtorch.core import EndOfStream, Failure, Frame
 from blendtorch.core.errors import AddressError, DecodeError, InstanceError, LaunchError, StreamTimeoutError
-from blendtorch.core.transport import Push
+from blendtorch.core.ring import Ring
+from blendtorch.core.transport import Parcel, Push
 from torch.utils.data import DataLoader
 
 
 def publish(address, btid, count, pause_s, ending):
     """Publish `count` frames (None: for ever), then linger."""
-    with Push(address) as push:
+    with Push(address, ring=Ring()) as push:
         number = 0
         while count is None or number < count:
             data = {"image": np.full((48, 64, 3), number % 256, np.uint8), "number": number}
-            push.send(wire.encode(Frame(btid=btid, sequence=number, data=data)))
+            push.send(push.pack(Frame(btid=btid, sequence=number, data=data)))
             number += 1
             time.sleep(pause_s)
         if ending == "end":
-            push.farewell(wire.encode(EndOfStream(btid=btid, sequence=number, address=address)))
+            push.farewell(EndOfStream(btid=btid, sequence=number, address=address))
         elif ending == "failure":
             failure = Failure(btid=btid, sequence=number, address=address, error="ValueError: no", traceback="Traceback: here")
-            push.farewell(wire.encode(failure))
+            push.farewell(failure)
         elif ending == "noise":
-            push.send([b"noise"])
-            push.send(wire.encode(Frame(btid=btid, sequence=number, data={"number": number})))
+            push.send(Parcel(number, [b"noise"], []))
+            push.send(push.pack(Frame(btid=btid, sequence=number + 1, data={"number": number})))
+            push.drain(60_000)
             time.sleep(60)
 
 
@@ -139,6 +143,63 @@ def test_epochs_with_fresh_workers_are_exact(publishers):
     loader = DataLoader(btt.RemoteIterableDataset(publishers(), max_items=20), batch_size=5, num_workers=2)
     for _ in range(3):
         assert sum(len(batch["number"]) for batch in loader) == 20
+
+
+def test_what_ended_workers_held_comes_in_later_epochs(publishers):
+    """The workers of each epoch end with messages in their queues; and an iteration of an ended stream says so."""
+    loader = DataLoader(btt.RemoteIterableDataset(publishers(2, 45, ending="end"), max_items=30), batch_size=5, num_workers=2)
+    counts = sum((numbers_of(list(loader)) for _ in range(3)), Counter())
+    assert counts == Counter({(btid, number): 1 for btid in (0, 1) for number in range(45)})
+
+
+def test_iterating_an_ended_stream_ends_at_once_with_a_warning(publishers):
+    dataset = btt.RemoteIterableDataset(publishers(count=5, ending="end"))
+    assert len(list(dataset)) == 5
+    begin = time.monotonic()
+    with pytest.warns(UserWarning, match="has ended in an earlier iteration"):
+        assert list(dataset) == []
+    assert time.monotonic() - begin < 0.5
+
+
+def test_lists_longer_than_the_ring_are_the_callers_own(publishers):
+    """The 32 slots are held by the list's arrays, and the rest travels by socket."""
+    items = list(btt.RemoteIterableDataset(publishers(), max_items=100))
+    assert [int(item["image"].max()) for item in items] == list(range(100))
+    for item in items:
+        item["image"] += 1
+    assert [int(item["image"].min()) for item in items] == list(range(1, 101))
+
+
+def _kill_yourself(item):
+    if item["number"] == 40:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def _train_until_a_worker_is_killed(addresses, path):
+    """In a process of its own: PyTorch raises from a signal handler, wherever its process is."""
+    dataset = btt.RemoteIterableDataset(addresses, item_transform=_kill_yourself)
+    with path.open("w", buffering=1) as file:
+        for batch in DataLoader(dataset, batch_size=1, num_workers=2):
+            file.write("".join(f"{btid} {number}\n" for btid, number in numbers_of([batch])))
+
+
+def test_what_a_killed_worker_held_is_sent_again(publishers, tmp_path, capfd):
+    """PyTorch's own error ends the iteration; all comes that was not yielded. 40 was, as far as the stream knows."""
+    addresses = publishers(2, 100, ending="end")
+    trainer = multiprocessing.get_context("spawn").Process(
+        target=_train_until_a_worker_is_killed, args=(addresses, tmp_path / "numbers")
+    )
+    trainer.start()
+    trainer.join(20)
+    assert trainer.exitcode == 1
+    # The second where a worker dies with the descriptors of a batch that it had handed over.
+    assert re.search(r"is killed by signal: Killed|ConnectionResetError|FileNotFoundError|EOFError", capfd.readouterr().err)
+    counts = Counter(tuple(map(int, line.split())) for line in (tmp_path / "numbers").read_text().splitlines())
+    rest = numbers_of(DataLoader(btt.RemoteIterableDataset(addresses), batch_size=1, num_workers=2))
+    both = counts + rest
+    assert max(both.values()) == 1
+    assert len(both) >= 200 - 2 * 3, "what workers had yielded and the loader had not passed on: 2 and 1 for each"
 
 
 def test_the_same_torch_seed_in_each_epoch_is_no_matter(publishers):

@@ -77,6 +77,26 @@ anim.play((1, 20), num_episodes=3)
 
 
 @pytest.mark.blender
+def test_two_publishers_of_a_script_end_together(write_script, blender):
+    """Their trainer reads both in turn: it reads on at the one when the other has said that it has ended."""
+    script = """
+from blendtorch import btb
+args, _ = btb.parse_blendtorch_args()
+publishers = [btb.DataPublisher(args.btsockets[name], args.btid) for name in ("LEFT", "RIGHT")]
+for n in range(5):
+    for pub in publishers:
+        pub.publish(n=n)
+"""
+    arguments = {"scene": "", "named_sockets": ["LEFT", "RIGHT"], "blend_path": blender}
+    with btt.BlenderLauncher(script=write_script(script, head=""), **arguments) as launcher:
+        addresses = launcher.launch_info.addresses
+        datasets = [btt.RemoteIterableDataset(addresses[name], timeoutms=5000) for name in ("LEFT", "RIGHT")]
+        pairs = [(one["n"], other["n"]) for one, other in zip(*datasets, strict=True)]
+        launcher.wait()
+    assert pairs == [(n, n) for n in range(5)]
+
+
+@pytest.mark.blender
 def test_instances_get_their_arguments(launch):
     script = "pub.publish(remainder=remainder, seed=args.btseed, sockets=args.btsockets)"
     with launch(script, num_instances=2, seed=5, instance_args=[["--size", "64"], ["word", "-btx"]]) as launcher:

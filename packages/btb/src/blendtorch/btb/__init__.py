@@ -5,7 +5,7 @@ Runs wherever `import bpy` works: inside a `blender` executable, or in a Python 
 
 from typing import Any
 
-from blendtorch.btb import blender, camera, utils
+from blendtorch.btb import blender, camera, randomness, utils
 from blendtorch.btb.animation import AnimationController
 from blendtorch.btb.arguments import parse_blendtorch_args
 from blendtorch.btb.camera import Camera
@@ -34,10 +34,13 @@ __all__ = [
     "camera",
     "object_coordinates",
     "parse_blendtorch_args",
+    "rng",
     "utils",
     "world_coordinates",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "rng":  # not an ordinary name: a script that may be started again has to have asked for it
+        return randomness.use()
     raise name_to_come("btb", name, ("CompositeRenderer", "DuplexChannel", "env"))

@@ -4,10 +4,11 @@ Headless it is a plain loop around `scene.frame_set`. (Blender's own player does
 frame changes fire twice for every render.) In a window the same loop advances by a timer, so that the window lives.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 
 import bpy
-from blendtorch.btb import instance
+from blendtorch.btb import episodes, instance, randomness
 from blendtorch.btb.signal import Signal
 from blendtorch.core.errors import SceneError
 
@@ -54,6 +55,9 @@ class AnimationController:
     ) -> None:
         """Play episodes; returns after the last one, in a window at once.
 
+        `btb.rng` is seeded for each frame. In an instance that was started again, episodes whose messages were delivered are
+        left out.
+
         Parameters
         ----------
         frame_range : tuple of int, optional
@@ -72,10 +76,31 @@ class AnimationController:
         SceneError
             If this controller is playing already, or the frame range is empty.
         """
+        self._start(frame_range, episodes.of_script(num_episodes), use_animation, use_physics)
+
+    def play_each(self, frame_range: tuple[int, int] | None, places: Generator[tuple[int, ...]]) -> None:
+        """Play one episode for each place that a generator yields, as `play` does.
+
+        Parameters
+        ----------
+        frame_range : tuple of int, optional
+            As for `play`.
+        places : generator of tuple of int
+            Asked just before each episode. `btb.rng` draws what belongs to the place; it is left alone where that is empty.
+        """
+        self._start(frame_range, places)
+
+    def _start(
+        self,
+        frame_range: tuple[int, int] | None,
+        places: Generator[tuple[int, ...]],
+        use_animation: bool = True,
+        use_physics: bool = True,
+    ) -> None:
         if self._frames is not None:
             raise SceneError("this AnimationController is playing already")
         first, last = self.setup_frame_range(frame_range, physics=use_physics)
-        self._frames = self._play(first, last, num_episodes)
+        self._frames = self._play(first, last, places)
         if bpy.app.background or not use_animation:
             for _ in self._frames:
                 pass
@@ -105,30 +130,36 @@ class AnimationController:
             cache.frame_start, cache.frame_end = first, last
         return first, last
 
-    def _play(self, first: int, last: int, num_episodes: int) -> Iterator[None]:
+    def _play(self, first: int, last: int, places: Generator[tuple[int, ...]]) -> Iterator[None]:
         """Play, and yield after each frame."""
         try:
             self.pre_play.invoke()
-            episode = 0
-            while num_episodes < 0 or episode < num_episodes:
-                yield from self._play_episode(first, last)
-                episode += 1
+            with closing(places):
+                for place in places:
+                    instance.exchange_when_due()
+                    yield from self._play_episode(first, last, place)
             self.post_play.invoke()
         finally:
             self._frames = self._frameid = None
 
-    def _play_episode(self, first: int, last: int) -> Iterator[None]:
-        frame = first
+    def _play_episode(self, first: int, last: int, place: tuple[int, ...]) -> Iterator[None]:
+        frame, rewinds = first, 0
         while frame <= last:
             self._rewind = False
             self._frameid = frame
+            if place:
+                # An episode that is rewound draws something new: it was rewound for what it drew, perhaps.
+                randomness.reseed(*place, rewinds, frame)
             if frame == first:
                 self.pre_animation.invoke()
             self.pre_frame.invoke()
             bpy.context.scene.frame_set(frame)
             self.post_frame.invoke()
             yield
-            frame = first if self._rewind else frame + 1
+            if self._rewind:
+                frame, rewinds = first, rewinds + 1
+            else:
+                frame += 1
         self.post_animation.invoke()
 
     def _advance(self) -> float | None:

@@ -11,7 +11,7 @@ pipeline.run(publisher)
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 import bpy
@@ -102,11 +102,19 @@ class Pipeline:
         return f"Objects of interest{chosen}:\n{table(objects)}"
 
     def run(self, publisher: DataPublisher) -> None:
-        """Play all episodes of this instance and publish their samples; in a window it returns at once."""
+        """Play all episodes of this instance and publish their samples; in a window it returns at once.
+
+        What an instance before this one has delivered is left out: whole episodes are not played, and of others only the rest
+        is rendered.
+        """
         self._guarded(lambda: self._play(publisher, self.configuration.count, at_end=self.close))
 
     def run_epochs(
-        self, open_publisher: Callable[[int], DataPublisher], asked: Callable[[], int], finished: Callable[[int], None]
+        self,
+        open_publisher: Callable[[int], DataPublisher],
+        asked: Callable[[], int],
+        finished: Callable[[int], None],
+        following: int = 0,
     ) -> None:
         """Publish the same samples again and again, each time as a stream of its own; does not return.
 
@@ -118,8 +126,10 @@ class Pipeline:
             Returns which epoch was asked for last, from 0; -1 for none. It gives up an older one that it is at.
         finished : callable
             Told that an epoch was delivered, or given up.
+        following : int
+            The first epoch to publish: an instance before this one has finished those before.
         """
-        self._guarded(lambda: self._repeat(open_publisher, asked, finished))
+        self._guarded(lambda: self._repeat(open_publisher, asked, finished, following))
 
     def _guarded(self, play: Callable[[], object]) -> None:
         try:
@@ -132,9 +142,12 @@ class Pipeline:
             raise
 
     def _repeat(
-        self, open_publisher: Callable[[int], DataPublisher], asked: Callable[[], int], finished: Callable[[int], None]
+        self,
+        open_publisher: Callable[[int], DataPublisher],
+        asked: Callable[[], int],
+        finished: Callable[[int], None],
+        following: int,
     ) -> None:
-        following = 0
         while True:
             if (number := asked()) < following:
                 time.sleep(_EPOCH_POLL_S)
@@ -155,15 +168,23 @@ class Pipeline:
         abandoned: Callable[[], bool] = lambda: False,
         at_end: Callable[[], None] = lambda: None,
     ) -> None:
-        own = self._own_episodes(count)
-        number = -1 if count is None else sum(1 for _ in self._own_episodes(count))
         first = self.stage.frame_range[0] + self._sampler.preroll
         animation = AnimationController()
 
+        def undelivered() -> Generator[tuple[int, ...]]:
+            begin = publisher.sequence
+            for episode in self._own_episodes(count):
+                if abandoned():
+                    raise Abandoned
+                end = begin + episode.last - episode.first + 1
+                if all(map(publisher.delivered, range(begin, end))):
+                    publisher.skip_to(end)
+                else:
+                    self._episode = episode
+                    yield ()
+                begin = end
+
         def begin() -> None:
-            if abandoned():
-                raise Abandoned
-            self._episode = next(own)
             self._sampler.begin_episode(self._episode.number)
 
         def randomize() -> None:
@@ -173,7 +194,11 @@ class Pipeline:
 
         def publish() -> None:
             frame = animation.frameid - first
-            if self._episode.first <= frame <= self._episode.last:
+            if not self._episode.first <= frame <= self._episode.last:
+                return
+            if publisher.delivered(publisher.sequence):
+                publisher.skip_to(publisher.sequence + 1)
+            else:
                 sample = self._sampler.sample(frame)
                 publisher.publish_sample(sample, sample["meta"]["index"])
                 self._announce_devices()
@@ -182,7 +207,7 @@ class Pipeline:
         animation.pre_frame.add(randomize)
         animation.post_frame.add(publish)
         animation.post_play.add(at_end)
-        animation.play(self.stage.frame_range, number)
+        animation.play_each(self.stage.frame_range, undelivered())
 
     def close(self) -> None:
         """Close the plug-ins."""

@@ -10,15 +10,20 @@ from blendtorch.btt.launch_info import Addresses, LaunchInfo
 from blendtorch.btt.launcher import BlenderLauncher
 from blendtorch.btt.runtimes import discover_blender
 from blendtorch.btt.streaming import SampleDataset, Stream, stream
+from blendtorch.btt.supervision import RestartPolicy
+from blendtorch.btt.throughput import InstanceStats, StreamStats
 from blendtorch.core.errors import name_to_come
 
 __all__ = [
     "Addresses",
     "BlenderLauncher",
+    "InstanceStats",
     "LaunchInfo",
     "RemoteIterableDataset",
+    "RestartPolicy",
     "SampleDataset",
     "Stream",
+    "StreamStats",
     "collate",
     "colors",
     "discover_blender",

@@ -1,20 +1,25 @@
 """The stream of frames as a PyTorch dataset."""
 
+import functools
+import multiprocessing.util
 import os
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
 from blendtorch.btt import workers
+from blendtorch.btt.launch_info import Addresses
 from blendtorch.btt.quota import Quota, SharedCount
 from blendtorch.btt.receiver import Receiver
+from blendtorch.btt.throughput import Meter, StreamStats, Tally
 from blendtorch.core.errors import AddressError, LaunchError
 from blendtorch.core.messages import Frame
 from blendtorch.core.payload import Payload
-from blendtorch.core.transport import DEFAULT_QUEUE_SIZE
-from torch.utils.data import IterableDataset
+from blendtorch.core.transport import DEFAULT_QUEUE_SIZE, Keys
+from torch.utils.data import IterableDataset, get_worker_info
 
 DEFAULT_TIMEOUT_MS = 60_000  # EEVEE without a GPU compiles its shaders for up to 28 s before its first frame
 _SLICE_MS = 100  # a worker that waits looks up so often
@@ -27,8 +32,9 @@ class RemoteIterableDataset(IterableDataset[Any]):
     writable, aligned, C-contiguous and the caller's own. Each message reaches one worker, and one worker sees the
     messages of each instance in order.
 
-    The receive queue belongs to the dataset in its process: what is left of one epoch comes in the next one. Where
-    DataLoader ends its workers after each epoch (`persistent_workers=False`), what they had queued goes with them.
+    What is left of one epoch comes in the next one, from wherever it is: a message is delivered when the dataset has
+    yielded it, and what a worker still had when it ended is sent to another one. When every instance has finished the
+    iteration ends; what follows ends at once, with a warning.
 
     Parameters
     ----------
@@ -45,6 +51,11 @@ class RemoteIterableDataset(IterableDataset[Any]):
         Called with each item, in the worker; what it returns is yielded.
     payload : type, optional
         A Struct that declares the fields; items that do not fit are refused. See `blendtorch.core.payload`.
+    allow_pickle : bool
+        Accept values that the publisher pickled (`DataPublisher(allow_pickle=True)`). They can do what you can: only
+        where you trust the script.
+    keys : Keys, optional
+        For publishers on tcp that ask for them. Default: those of the launch.
 
     Raises
     ------
@@ -67,6 +78,8 @@ class RemoteIterableDataset(IterableDataset[Any]):
         max_items: int = 100_000,
         item_transform: Callable[[dict[str, Any]], Any] | None = None,
         payload: type[msgspec.Struct] | None = None,
+        allow_pickle: bool = False,
+        keys: Keys | None = None,
     ) -> None:
         if isinstance(addresses, str) or not addresses:
             raise AddressError(f"addresses: expected a list of addresses, got {addresses!r}")
@@ -77,10 +90,15 @@ class RemoteIterableDataset(IterableDataset[Any]):
         self.timeoutms = timeoutms
         self.item_transform = item_transform
         self.payload = payload
+        self.allow_pickle = allow_pickle
+        self.keys = keys
         self.stream_length(max_items)
         self._count = SharedCount()
+        self._tally = Tally(len(addresses))
+        self._meter = Meter(addresses, addresses.launch_folder if isinstance(addresses, Addresses) else None, self._tally)
         self._iteration = 0
         self._receivers: dict[int, Receiver] = {}
+        self._finalizers: dict[int, list[Callable[[], Any]]] = {}
 
     def stream_length(self, max_items: int) -> None:
         """Set the number of items of an epoch, over all workers, from the next epoch on.
@@ -96,14 +114,24 @@ class RemoteIterableDataset(IterableDataset[Any]):
             raise LaunchError(f"max_items is {max_items}: expected 0 or more")
         self.max_items = max_items
 
+    def stats(self) -> StreamStats:
+        """Say how fast the stream is and who waits for whom; over all workers, in the process that made this dataset.
+
+        Returns
+        -------
+        StreamStats
+            As text, one line for a progress bar.
+        """
+        return self._meter.stats()
+
     def close(self) -> None:
         """Close this process's receive queue; iterating opens a new one. Workers close theirs when they end.
 
         Processes forked meanwhile hold its connections open until they end: the instances wait for them when they finish.
         """
-        receiver = self._receivers.pop(os.getpid(), None)
-        if receiver is not None:
-            receiver.close()
+        for finalizer in self._finalizers.pop(os.getpid(), ()):
+            finalizer()
+        self._receivers.pop(os.getpid(), None)
 
     def __iter__(self) -> Iterator[Any]:
         """Begin an epoch."""
@@ -117,6 +145,7 @@ class RemoteIterableDataset(IterableDataset[Any]):
         receiver = self._receiver()
         payload = None if self.payload is None else Payload(self.payload)
         receiver.rest()
+        self._warn_of_the_end(receiver, quota)
         try:
             while not (quota.exhausted() or self._is_over() or (stop is not None and stop.is_set())):
                 ended = receiver.ended()
@@ -128,6 +157,9 @@ class RemoteIterableDataset(IterableDataset[Any]):
                     if not quota.take():
                         return
                     frame = receiver.take()
+                    if frame is None:
+                        quota.give_back()
+                        continue
                     if payload is not None:
                         payload.check(frame.data)
                     yield self._item(self._content(frame))
@@ -136,6 +168,11 @@ class RemoteIterableDataset(IterableDataset[Any]):
                     return
         finally:
             quota.release()
+
+    def _warn_of_the_end(self, receiver: Receiver, quota: Quota) -> None:
+        info = get_worker_info()
+        if quota.number > 0 and self.max_items > 0 and (info is None or info.id == 0) and receiver.ended():
+            warnings.warn("this stream has ended in an earlier iteration: there is nothing more to iterate over", stacklevel=3)
 
     def _begin_epoch(self, number: int) -> None:
         """Prepare for an epoch; epochs are counted from 0, over all iterators."""
@@ -155,14 +192,20 @@ class RemoteIterableDataset(IterableDataset[Any]):
         pid = os.getpid()  # a forked worker inherits its parent's, which is not for it to use or to close
         if pid not in self._receivers:
             self._receivers[pid] = self._open_receiver()
-            weakref.finalize(self, _close_in, pid, self._receivers[pid])
+            close = functools.partial(_close_in, pid, self._receivers[pid])
+            self._finalizers[pid] = [weakref.finalize(self, close)]
+            if get_worker_info() is not None:  # workers end without Python's own exit
+                self._finalizers[pid].append(multiprocessing.util.Finalize(None, close, exitpriority=1))
         return self._receivers[pid]
 
     def _open_receiver(self) -> Receiver:
-        return Receiver(self.addresses, self.queue_size, self.timeoutms / 1000)
+        return self._make_receiver(self.addresses)
+
+    def _make_receiver(self, addresses: Sequence[str], epoch: int | None = None) -> Receiver:
+        return Receiver(addresses, self.queue_size, self.timeoutms / 1000, epoch, self.keys, self.allow_pickle, self._tally)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_receivers": {}}
+        return {**self.__dict__, "_receivers": {}, "_finalizers": {}}
 
 
 def _close_in(pid: int, receiver: Receiver) -> None:

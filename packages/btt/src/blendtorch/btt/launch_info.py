@@ -1,13 +1,17 @@
 """What a launch tells its consumers: addresses, commands, logs."""
 
 import json
+import os
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from subprocess import Popen
 from typing import IO, Any, Self
 
+import msgspec
 from blendtorch.core.errors import LaunchError
+from blendtorch.core.launch import KEYS
+from blendtorch.core.transport import Keys
 
 
 class Addresses(list[str]):
@@ -17,16 +21,24 @@ class Addresses(list[str]):
     ----------
     launch_folder : Path or None
         The private folder of the launch, where a consumer on the same machine learns how instances end.
+    keys : Keys or None
+        What a consumer needs to connect by tcp. They are in the launch folder; on another machine they come with the
+        launch information.
     """
 
     launch_folder: Path | None
 
-    def __init__(self, addresses: Iterable[str] = (), launch_folder: str | PathLike[str] | None = None) -> None:
+    def __init__(
+        self, addresses: Iterable[str] = (), launch_folder: str | PathLike[str] | None = None, keys: Keys | None = None
+    ) -> None:
         super().__init__(addresses)
         self.launch_folder = None if launch_folder is None else Path(launch_folder)
+        if keys is None and self.launch_folder is not None and (path := self.launch_folder / KEYS).exists():
+            keys = Keys.load(path).for_consumers()
+        self.keys = keys
 
     def __reduce__(self) -> Any:
-        return type(self), (list(self), self.launch_folder)
+        return type(self), (list(self), self.launch_folder, self.keys)
 
 
 class LaunchInfo:
@@ -60,18 +72,25 @@ class LaunchInfo:
 
     @staticmethod
     def save_json(file: str | PathLike[str] | IO[str], launch_info: "LaunchInfo") -> None:
-        """Write everything but the processes to a path or an open text file."""
+        """Write everything but the processes to a path or an open text file.
+
+        With the keys of tcp sockets, for a consumer on another machine: a path is readable for its owner alone.
+        """
+        keys = next((addresses.keys for addresses in launch_info.addresses.values() if addresses.keys is not None), None)
         text = json.dumps(
             {
                 "addresses": launch_info.addresses,
                 "commands": launch_info.commands,
                 "logs": [str(log) for log in launch_info.logs],
                 "launch_folder": launch_info.launch_folder and str(launch_info.launch_folder),
+                **({} if keys is None else {"keys": msgspec.to_builtins(keys)}),
             },
             indent=4,
         )
         if isinstance(file, (str, PathLike)):
-            Path(file).write_text(text)
+            with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
+                os.fchmod(opened.fileno(), 0o600)  # it may have been there before
+                opened.write(text)
         else:
             file.write(text)
 
@@ -91,7 +110,8 @@ class LaunchInfo:
             data = json.loads(text)
             folder = data.get("launch_folder")
             folder = Path(folder) if folder and Path(folder).is_dir() else None
-            addresses = {name: Addresses(values, folder) for name, values in data["addresses"].items()}
+            keys = msgspec.convert(data["keys"], Keys) if "keys" in data else None
+            addresses = {name: Addresses(values, folder, keys) for name, values in data["addresses"].items()}
             return cls(addresses, data["commands"], None, [Path(log) for log in data.get("logs", [])], folder)
-        except (json.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+        except (json.JSONDecodeError, AttributeError, KeyError, TypeError, msgspec.ValidationError) as error:
             raise LaunchError(f"{file} holds no launch information: {error!r}") from None

@@ -50,6 +50,11 @@ class LaunchWatch:
     def _has_finished(self, files: InstanceFiles) -> bool:
         return files.read_exit_code() == 0 or (self._epoch is not None and files.finished_epoch() >= self._epoch)
 
+    def restarts(self) -> int:
+        """Count how often instances were started again; one more is a sign of life."""
+        counts = [files.read_restarts() for files in self._instances]
+        return sum(each.failures + each.recycled for each in counts)
+
     def log_of(self, number: int) -> Path:
         """Find the log of an instance."""
         return InstanceFiles(self._folder, number).log
@@ -59,6 +64,7 @@ class LaunchWatch:
         return "\n".join(
             f"  instance {files.number}: "
             + ("running" if (code := files.read_exit_code()) is None else f"ended with exit code {code}")
+            + (f", started again {count} times" if (count := files.read_restarts().failures) else "")
             + f", log {files.log}"
             for files in self._instances
         )
@@ -66,11 +72,13 @@ class LaunchWatch:
 
 def describe_end(files: InstanceFiles) -> str:
     """Say how an instance ended, with everything that helps to find out why."""
-    code, report = files.read_exit_code(), files.read_report()
+    code, report, verdict = files.read_exit_code(), files.read_report(), files.read_restarts().verdict
+    more = f"\n\nBlender instance {files.number}: {verdict}." if verdict else ""
     if report.error:
-        return describe_failure(files.number, report.error, report.traceback, files.log)
+        return describe_failure(files.number, report.error, report.traceback, files.log) + more
     tail = files.log_tail()
-    return f"Blender instance {files.number} ended with {_describe_code(code)}. The end of its log, {files.log}:\n\n{tail}"
+    end = f"Blender instance {files.number} ended with {describe_code(code)}"
+    return f"{end}. The end of its log, {files.log}:\n\n{tail}{more}"
 
 
 def describe_failure(number: int, error: str, traceback: str, log: Path | None) -> str:
@@ -79,7 +87,8 @@ def describe_failure(number: int, error: str, traceback: str, log: Path | None) 
     return f"Blender instance {number} failed: {error}\n\n{traceback.rstrip()}{where}"
 
 
-def _describe_code(code: int | None) -> str:
+def describe_code(code: int | None) -> str:
+    """Say what an exit code of a process means."""
     if code is not None and code < 0:
         return f"signal {signal.Signals(-code).name}"
     return f"exit code {code}"

@@ -1,6 +1,7 @@
 """Launching Blender instances, watching them, and ending them with everything they started."""
 
 import contextlib
+import functools
 import logging
 import operator
 import os
@@ -8,11 +9,11 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 import numpy as np
@@ -26,8 +27,10 @@ from blendtorch.btt.launch_addresses import (
 from blendtorch.btt.launch_info import Addresses, LaunchInfo
 from blendtorch.btt.launch_watch import describe_end
 from blendtorch.btt.runtimes import Runtime, find_runtime
+from blendtorch.btt.supervision import RestartPolicy, Supervisor, restart_policy
 from blendtorch.core.errors import BlendtorchError, InstanceError, LaunchError
-from blendtorch.core.launch import InstanceFiles, InstanceSpec, RunSpec, write_atomically
+from blendtorch.core.launch import KEYS, InstanceFiles, InstanceSpec, RunSpec, write_atomically
+from blendtorch.core.transport import Keys
 
 logger = logging.getLogger("blendtorch")
 
@@ -71,6 +74,9 @@ class BlenderLauncher:
         Let the instances write to this terminal instead of to their log files.
     run : RunSpec, optional
         A run of plug-ins in place of a script, published on the socket DATA: what `btt.stream` launches.
+    restart : {'never', 'on-failure'} or RestartPolicy
+        Whether an instance that fails, dies or hangs is started again. A script has to draw its random numbers from `btb.rng`
+        for that.
 
     Attributes
     ----------
@@ -103,6 +109,7 @@ class BlenderLauncher:
         enable_autoexec: bool = False,
         show_output: bool = False,
         run: RunSpec | None = None,
+        restart: str | Mapping[str, Any] | RestartPolicy = "never",
     ) -> None:
         if num_instances < 1:
             raise LaunchError(f"num_instances is {num_instances}: expected 1 or more")
@@ -113,6 +120,7 @@ class BlenderLauncher:
             raise LaunchError("an instance runs either a script or a run of plug-ins: give one of `script` and `run`")
         self._script = "" if script is None else _existing(script, "script")
         self._run = run
+        self._policy = restart_policy(restart)
         self._num_instances = num_instances
         self._named_sockets = list(named_sockets or [])
         self._proto = proto or ("ipc" if start_port is None and bind_addr is None else "tcp")
@@ -128,9 +136,10 @@ class BlenderLauncher:
         self._runtime: Runtime = find_runtime(blend_path, background)
         self.launch_info: LaunchInfo | None = None
         self._files: list[InstanceFiles] = []
+        self._supervisors: list[Supervisor] = []
         self._guard: subprocess.Popen[bytes] | None = None
         self._leaving = threading.Event()
-        self._noting = threading.Lock()
+        self._looking = threading.Lock()
         self._watcher: threading.Thread | None = None
         self._said: set[str] = set()
 
@@ -152,11 +161,11 @@ class BlenderLauncher:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """End the instances and everything they started."""
         folder = self._running().launch_folder
-        with contextlib.suppress(OSError):  # a full disk shall not keep the instances alive
-            self._note_ends()
         self._stop_watching()
+        with contextlib.suppress(OSError):  # a full disk shall not keep the instances alive
+            self._look()
         self._pass_on()
-        failed = [files for files in self._files if files.read_exit_code() or files.read_report().error]
+        failed = [files for files in self._files if _has_failed(files)]
         self._end()
         if folder is None:
             return
@@ -169,17 +178,18 @@ class BlenderLauncher:
         logger.warning("Logs are kept: %s", ", ".join(str(files.log) for files in failed or self._files))
 
     def assert_alive(self) -> None:
-        """Raise if an instance is not running any more.
+        """Raise if an instance is not running any more; one that is being started again counts as running.
 
         Raises
         ------
         InstanceError
             Which one, and what is known of its end.
         """
-        for process, files in zip(self._running().processes or [], self._files, strict=True):
-            if process.poll() is not None:
-                self._note_ends()
-                raise InstanceError(describe_end(files))
+        self._running()
+        self._look()
+        for supervisor in self._supervisors:
+            if supervisor.ended:
+                raise InstanceError(describe_end(supervisor.files))
 
     def wait(self) -> None:
         """Wait until every instance has ended by itself.
@@ -190,12 +200,11 @@ class BlenderLauncher:
             If one of them failed.
         """
         while True:
-            running = any(process.poll() is None for process in self._running().processes or [])
-            self._note_ends()  # after the look: who was seen to have ended is noted with its code
-            for files in self._files:
-                if files.read_exit_code():
-                    raise InstanceError(describe_end(files))
-            if not running:
+            self._running()
+            self._look()
+            if failed := [files for files in self._files if files.read_exit_code()]:
+                raise InstanceError(describe_end(failed[0]))
+            if all(supervisor.ended for supervisor in self._supervisors):
                 return
             self._leaving.wait(_WATCH_S)
 
@@ -208,6 +217,8 @@ class BlenderLauncher:
         addresses = make_addresses(
             self._named_sockets, self._num_instances, folder, self._proto, self._bind_addr, self._start_port
         )
+        if self._proto == "tcp":
+            Keys.make().save(folder / KEYS)
         info.addresses = {name: Addresses(values, folder) for name, values in addresses.items()}
         self._files = [InstanceFiles(folder, number) for number in range(self._num_instances)]
         info.logs = [files.log for files in self._files]
@@ -220,16 +231,16 @@ class BlenderLauncher:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        self._supervisors = []
         for files in self._files:
-            spec = self._spec(files.number, addresses, threads)
-            write_atomically(files.spec, msgspec.json.format(msgspec.json.encode(spec)))
-            self._start_instance(spec, files, info, environment)
+            start = functools.partial(self._start_instance, files, info, environment)
+            self._supervisors.append(Supervisor(self._spec(files.number, addresses, threads), files, self._policy, start))
         self._watcher = threading.Thread(target=self._watch, name="blendtorch-watch", daemon=True)
         self._watcher.start()
 
     def _spec(self, number: int, addresses: dict[str, list[str]], threads: int) -> InstanceSpec:
         sockets = [f"{name}={values[number]}" for name, values in addresses.items()]
-        seed, run = self._seed + number, self._run
+        seed, run, policy = self._seed + number, self._run, self._policy
         if run is not None:
             share = msgspec.structs.replace(run.share, instance=number, instances=self._num_instances)
             run = msgspec.structs.replace(run, share=share)
@@ -245,24 +256,26 @@ class BlenderLauncher:
             autoexec=self._enable_autoexec,
             launcher_pid=os.getpid(),
             run=run,
+            restartable=policy.restartable,
+            recycle_after=policy.recycle_after,
+            memory_limit_mb=policy.memory_limit_mb,
         )
 
     def _environment(self, folder: Path, threads: int) -> dict[str, str]:
         temporary = folder / "tmp"  # Blender makes a folder in it, and leaves it when it is ended
         temporary.mkdir()
-        environment = {
-            **dict.fromkeys(_THREAD_VARIABLES, str(threads)),
-            **os.environ,
-            "PYTHONUNBUFFERED": "1",
-            "TMPDIR": str(temporary),
-        }
+        shares = dict.fromkeys(_THREAD_VARIABLES, str(threads))
+        environment = {**shares, **os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": str(temporary)}
         if lent := self._runtime.lend(folder / "python"):
             environment["PYTHONPATH"] = os.pathsep.join([str(lent), *filter(None, [os.environ.get("PYTHONPATH")])])
         return environment
 
-    def _start_instance(self, spec: InstanceSpec, files: InstanceFiles, info: LaunchInfo, environment: dict[str, str]) -> None:
+    def _start_instance(
+        self, files: InstanceFiles, info: LaunchInfo, environment: dict[str, str], spec: InstanceSpec
+    ) -> "subprocess.Popen[bytes]":
+        write_atomically(files.spec, msgspec.json.format(msgspec.json.encode(spec)))
         command = self._runtime.command(spec, files.spec)
-        with files.log.open("wb") as log:
+        with files.log.open("ab") as log:
             output = None if self._show_output else log
             process = subprocess.Popen(
                 command,
@@ -273,15 +286,18 @@ class BlenderLauncher:
                 start_new_session=True,  # a process group to end as a whole, and no Ctrl-C from this terminal
             )
         processes.note_process(files.process, process.pid)
-        info.commands.append(command)
-        info.processes = [*(info.processes or []), process]
+        place = slice(files.number, files.number + 1)  # of its process before, where there was one
+        info.commands[place] = [command]
+        if info.processes is not None:
+            info.processes[place] = [process]
         logger.info("Started instance %d: %s", files.number, " ".join(command))
+        return process
 
     def _watch(self) -> None:
-        """Note how instances end, for consumers in other processes; pass on what the instances have to say."""
+        """Look after the instances, for consumers in other processes, too; pass on what the instances have to say."""
         while not self._leaving.wait(_WATCH_S):
             with contextlib.suppress(OSError):  # a full disk: the next round tries again
-                self._note_ends()
+                self._look()
             self._pass_on()
 
     def _pass_on(self) -> None:
@@ -296,16 +312,14 @@ class BlenderLauncher:
                 else:
                     print(text, file=sys.stderr, flush=True)
 
-    def _note_ends(self) -> None:
-        with self._noting:  # by the watching thread, and by who asks
-            for process, files in zip(self._running().processes or [], self._files, strict=True):
-                code = process.poll()
-                if code is not None and files.read_exit_code() is None:
-                    write_atomically(files.exit_code, str(code).encode())
-                    processes.end_group(process.pid)
+    def _look(self) -> None:
+        with self._looking:  # the watching thread, and who asks
+            for supervisor in self._supervisors:
+                supervisor.look(may_restart=not self._leaving.is_set())
 
     def _stop_watching(self) -> None:
-        self._leaving.set()
+        with self._looking:  # from here on nobody starts an instance
+            self._leaving.set()
         if self._watcher is not None:
             self._watcher.join()
             self._watcher = None
@@ -322,6 +336,10 @@ class BlenderLauncher:
             self._guard.wait()
             self._guard = None
         self.launch_info = None
+
+
+def _has_failed(files: InstanceFiles) -> bool:
+    return bool(files.read_exit_code() or files.read_report().error or files.read_restarts().failures)
 
 
 def _existing(path: str | PathLike[str], what: str) -> str:

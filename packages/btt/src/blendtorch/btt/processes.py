@@ -71,7 +71,7 @@ def guard(launcher_pid: int, folder: Path) -> None:
 
 def _read_notes(folder: Path, notes: dict[Path, str]) -> None:
     with contextlib.suppress(OSError):
-        notes.update({file: file.read_text() for file in folder.glob("*.pid") if file not in notes})
+        notes.update({file: file.read_text() for file in folder.glob("*.pid")})  # again: an instance may be started again
 
 
 def _noted_process(note: str) -> int | None:

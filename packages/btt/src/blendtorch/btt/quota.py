@@ -2,22 +2,13 @@
 
 Each worker has a fair share, so that batches fill where it is a multiple of their size. When the stream ends before a share is
 used, a worker stops early, or the others get on no more, what is left goes to whoever still has items.
-
-The count lies in a memory file that workers inherit (fork) or open through their parent (spawn): it has no name, and
-the kernel takes it away with the last process.
 """
 
-import fcntl
-import os
 import struct
 import time
-import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
+from blendtorch.btt.shared_file import SharedFile
 from blendtorch.btt.workers import loader_number
-from blendtorch.core.errors import BlendtorchError
 from torch.utils.data import get_worker_info
 
 _ENTRY = struct.Struct("qqqqq")  # loader and number of the epoch, items taken, whether shares are released, age stamp
@@ -30,37 +21,42 @@ class SharedCount:
     """A table of counters, one per epoch, that processes share."""
 
     def __init__(self) -> None:
-        self._open(os.memfd_create("blendtorch-quota"))
-        os.ftruncate(self._fd, _ENTRY.size * _ENTRIES)
+        self._file = SharedFile(_ENTRY.size * _ENTRIES)
 
     def take(self, epoch: tuple[int, int], limit: int) -> bool:
         """Count one item of an epoch; False, and nothing is counted, where that would pass the limit."""
-        with self._locked():
+        with self._file.locked():
             number, (*_, taken, released, stamp) = self._find(epoch)
             if taken < limit:
                 self._write(number, epoch, taken + 1, released, stamp)
             return taken < limit
 
+    def give_back(self, epoch: tuple[int, int]) -> None:
+        """Count one item of an epoch less."""
+        with self._file.locked():
+            number, (*_, taken, released, stamp) = self._find(epoch)
+            self._write(number, epoch, taken - 1, released, stamp)
+
     def release(self, epoch: tuple[int, int]) -> None:
         """Let every worker take more than its share of an epoch."""
-        with self._locked():
+        with self._file.locked():
             number, (*_, taken, _, stamp) = self._find(epoch)
             self._write(number, epoch, taken, 1, stamp)
 
     def number(self, epoch: tuple[int, int]) -> int:
         """Count the epochs that began before this one, in whatever process."""
-        with self._locked():
+        with self._file.locked():
             *_, stamp = self._find(epoch)[1]
             return stamp - 1
 
     def look(self, epoch: tuple[int, int]) -> tuple[int, bool]:
         """Return how many items an epoch has taken so far, and whether its shares are released."""
-        with self._locked():
+        with self._file.locked():
             *_, taken, released, _ = self._find(epoch)[1]
             return taken, bool(released)
 
     def _find(self, epoch: tuple[int, int]) -> tuple[int, tuple[int, int, int, int, int]]:
-        entries = list(_ENTRY.iter_unpack(os.pread(self._fd, _ENTRY.size * _ENTRIES, 0)))
+        entries = list(_ENTRY.iter_unpack(self._file.read(self._file.size)))
         for number, entry in enumerate(entries):
             if entry[-1] and entry[:2] == epoch:
                 return number, entry
@@ -70,28 +66,7 @@ class SharedCount:
         return oldest, (*epoch, 0, 0, stamp)
 
     def _write(self, number: int, epoch: tuple[int, int], taken: int, released: int, stamp: int) -> None:
-        os.pwrite(self._fd, _ENTRY.pack(*epoch, taken, released, stamp), number * _ENTRY.size)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        fcntl.lockf(self._fd, fcntl.LOCK_EX)  # the kernel unlocks for a process that is killed
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._fd, fcntl.LOCK_UN)
-
-    def _open(self, fd: int) -> None:
-        self._fd = fd
-        weakref.finalize(self, os.close, fd)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": f"/proc/{os.getpid()}/fd/{self._fd}"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        try:
-            self._open(os.open(state["path"], os.O_RDWR | os.O_CLOEXEC))
-        except OSError as error:
-            raise BlendtorchError(f"the process that sent this dataset has ended, or is out of reach: {error}") from None
+        self._file.write(_ENTRY.pack(*epoch, taken, released, stamp), number * _ENTRY.size)
 
 
 class Quota:
@@ -145,6 +120,12 @@ class Quota:
             return False
         self._own += 1
         return True
+
+    def give_back(self) -> None:
+        """Take back the last `take`: there was no item after all."""
+        self._own -= 1
+        if self._shared is not None:
+            self._shared.give_back(self._epoch)
 
     def release(self) -> None:
         """Leave the rest of this process's share to the others: it stops early."""

@@ -1,13 +1,17 @@
 """Receiving frames: one process's end of the stream."""
 
+import contextlib
 import time
 from collections.abc import Sequence
 
 from blendtorch.btt.launch_info import Addresses
 from blendtorch.btt.launch_watch import LaunchWatch, describe_failure
-from blendtorch.core.errors import AddressError, InstanceError, StreamTimeoutError
-from blendtorch.core.messages import EndOfStream, Failure, Frame
-from blendtorch.core.transport import Pull
+from blendtorch.btt.throughput import Tally
+from blendtorch.core.errors import InstanceError, StreamTimeoutError
+from blendtorch.core.launch import InstanceFiles
+from blendtorch.core.messages import Failure, Frame
+from blendtorch.core.record import DeliveryRecord
+from blendtorch.core.transport import Keys, Pull
 
 _START_S = 60.0  # what an instance of a launch on this machine may take before it connects
 _CHECK_S = 0.25  # so often a stream that flows looks after its instances
@@ -26,22 +30,44 @@ class Receiver:
         Longest silence; negative for any.
     epoch : int, optional
         Of a run that repeats its samples: that of the addresses.
+    keys : Keys, optional
+        Default: those of the launch.
+    allow_pickle : bool
+        Accept pickled values.
+    tally : Tally, optional
+        Told of what is taken.
     """
 
-    def __init__(self, addresses: Sequence[str], queue_size: int, timeout_s: float, epoch: int | None = None) -> None:
+    def __init__(
+        self,
+        addresses: Sequence[str],
+        queue_size: int,
+        timeout_s: float,
+        epoch: int | None = None,
+        keys: Keys | None = None,
+        allow_pickle: bool = False,
+        tally: Tally | None = None,
+    ) -> None:
         folder = addresses.launch_folder if isinstance(addresses, Addresses) else None
         self._watch = None if folder is None else LaunchWatch(folder, len(addresses), epoch)
-        self._pull = Pull(addresses, queue_size)
+        self._records: dict[str, DeliveryRecord] = {}
+        if folder is not None:
+            with contextlib.suppress(FileNotFoundError):  # the launch has ended, as `check` will say
+                for number, address in enumerate(addresses):
+                    if (record := InstanceFiles(folder, number).open_record(address)) is not None:
+                        self._records[address] = record
+        keys = keys or (addresses.keys if isinstance(addresses, Addresses) else None)
+        self._pull = Pull(addresses, queue_size, keys=keys, allow_pickle=allow_pickle)
+        self._tally = tally
         self._addresses = list(addresses)
         self._queue_size = queue_size
         self._timeout_s = timeout_s
         self._held: Frame | None = None
-        self._ended: set[str] = set()
-        self._farewells: set[str] = set()
         self._frames = 0
-        self._silence_s = 0.0
+        self._silence_s = self._waited_s = 0.0
         self._next_check = 0.0
         self._frames_before_error = queue_size * len(addresses)
+        self._restarts = 0
 
     def wait(self, timeout_ms: int) -> bool:
         """Wait for a frame, `timeout_ms` at most; return whether `take` has one.
@@ -50,8 +76,6 @@ class Receiver:
         ------
         DecodeError
             If something else than a message arrived.
-        AddressError
-            If a publisher has ended and it cannot be told which one.
         InstanceError
             If an instance has failed or died. What it had sent before comes first.
         StreamTimeoutError
@@ -62,6 +86,7 @@ class Receiver:
         before = time.monotonic()
         connected = len(self._pull.connected)
         arrived = self._pull.wait(timeout_ms)
+        self._waited_s += time.monotonic() - before
         if arrived:
             self._receive()
         if arrived or len(self._pull.connected) > connected:
@@ -72,28 +97,42 @@ class Receiver:
         self.check(arrived)
         return self._held is not None
 
-    def take(self) -> Frame:
-        """Return the frame that `wait` has found."""
+    def take(self) -> Frame | None:
+        """Return the frame that `wait` has found; it counts as delivered. None where another process was faster.
+
+        An instance that was started again may send what a consumer still had, and has yielded since.
+        """
         frame, self._held = self._held, None
         if frame is None:
             raise RuntimeError("take() without a frame: wait() says when there is one")
+        record = self._records.get(self._pull.origin)
+        first = record is None or record.claim(frame.sequence)
+        self._pull.acknowledge()
+        if not first:
+            return None
+        if self._tally is not None:
+            self._tally.add(self._addresses.index(self._pull.origin), self._pull.nbytes, self._waited_s)
+            self._waited_s = 0.0
         return frame
 
     def ended(self) -> bool:
         """Whether no instance will send anything any more.
 
-        An instance that ends waits until its consumers have read its last message: whoever has not, and finds that it has
-        ended, was not connected to it, and has missed nothing.
+        An instance that ends waits until everything is delivered: whoever finds that it has ended has missed nothing.
         """
+        if self._held is not None:
+            return False
         finished = set() if self._watch is None else self._watch.finished()
-        return all(address in self._ended or number in finished for number, address in enumerate(self._addresses))
+        return all(address in self._pull.ended or number in finished for number, address in enumerate(self._addresses))
 
     def rest(self) -> None:
         """Forget how long it was silent: nobody waited for a frame."""
         self._silence_s = 0.0
 
     def close(self) -> None:
-        """Close the sockets; what is queued is lost."""
+        """Close the sockets; what is queued is for others."""
+        self._held = None  # and the slot that it holds
+        self._records.clear()
         self._pull.close()
 
     def _receive(self) -> None:
@@ -101,30 +140,17 @@ class Receiver:
         if isinstance(message, Frame):
             self._held = message
             self._frames += 1
-        elif isinstance(message, EndOfStream):
-            self._disconnect(message)
         elif isinstance(message, Failure):
-            self._disconnect(message)
             log = None if self._watch is None else self._watch.log_of(message.btid)
             raise InstanceError(describe_failure(message.btid, message.error, message.traceback, log))
-
-    def _disconnect(self, last: EndOfStream | Failure) -> None:
-        if last.address in self._farewells:  # it is repeated until we are gone
-            return
-        address = self._pull.disconnect(last.address)
-        if address is None:
-            raise AddressError(
-                f"the publisher that listens on {last.address} has ended, and it cannot be told which of "
-                f"{', '.join(self._addresses)} it is: give its address as it knows it, or different ports"
-            )
-        self._farewells.add(last.address)
-        self._ended.add(address)
 
     def check(self, arrived: bool = False) -> None:
         """Raise what `wait` raises about instances; `arrived`: while messages still come in."""
         now = time.monotonic()
         if self._watch is not None and now >= self._next_check:
             self._next_check = now + _CHECK_S
+            if (restarts := self._watch.restarts()) != self._restarts:
+                self._restarts, self._silence_s = restarts, 0.0
             try:
                 self._watch.check()
             except InstanceError:
@@ -138,7 +164,8 @@ class Receiver:
 
     def _silence_limit_s(self) -> float:
         # A Blender that starts gives no sign of life, and that it runs is known: it has longer.
-        starting = self._watch is not None and self._timeout_s >= 0 and not (self._pull.connected or self._frames)
+        first = self._restarts > 0 or not self._frames
+        starting = self._watch is not None and self._timeout_s >= 0 and first and not self._pull.connected
         return max(self._timeout_s, _START_S) if starting else self._timeout_s
 
     def _describe_silence(self) -> str:

@@ -12,6 +12,7 @@ from blendtorch.btt.launch_info import Addresses
 from blendtorch.btt.launcher import BlenderLauncher
 from blendtorch.btt.receiver import Receiver
 from blendtorch.btt.shards import share_of
+from blendtorch.btt.supervision import RestartPolicy
 from blendtorch.core import schedule
 from blendtorch.core.composition import compose
 from blendtorch.core.configuration import RunConfiguration, run_configuration
@@ -67,7 +68,7 @@ class SampleDataset(RemoteIterableDataset):
         if not self.repeat:
             return super()._open_receiver()
         addresses = Addresses((epoch_address(each, self._epoch) for each in self.addresses), self._launch_folder())
-        return Receiver(addresses, self.queue_size, self.timeoutms / 1000, self._epoch)
+        return self._make_receiver(addresses, self._epoch)
 
     def _content(self, frame: Frame) -> dict[str, Any]:
         return frame.data
@@ -128,6 +129,7 @@ def stream(
     timeoutms: int = DEFAULT_TIMEOUT_MS,
     enable_autoexec: bool = False,
     show_output: bool = False,
+    restart: str | Mapping[str, Any] | RestartPolicy = "on-failure",
 ) -> Stream:
     """Stream samples of a scene, without a script.
 
@@ -176,6 +178,9 @@ def stream(
         See `RemoteIterableDataset`.
     enable_autoexec, show_output
         See `BlenderLauncher`.
+    restart : {'on-failure', 'never'} or RestartPolicy
+        What happens when an instance fails, dies or hangs: it is started again, three times at most, and no sample is lost or
+        comes twice; or the failure is raised at once. A mapping has the fields of `RestartPolicy`.
 
     Returns
     -------
@@ -230,6 +235,7 @@ def stream(
         enable_autoexec=enable_autoexec,
         show_output=show_output,
         run=RunSpec(configuration=configuration, share=share, installed=catalogue.claims()),
+        restart=restart,
     )
     max_items = _ENDLESS
     if epoch_items is not None:

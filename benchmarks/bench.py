@@ -1,7 +1,8 @@
-"""Measure streaming beside the bare render loop, and what the pipeline of plug-ins costs.
+"""Measure streaming beside the bare render loop, what the pipeline of plug-ins costs, and how fast frames travel.
 
 For each number of instances and workers: how long an image takes from Blender into a batch, and beside it the bare loop,
-as many Blenders that render the same and drop it. The measurements take turns, and medians are shown: machines drift.
+as many Blenders that render the same and drop it. Then the transport alone: see transport.py. The measurements take turns, and
+medians are shown: machines drift.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import warnings
 from pathlib import Path
 
 import torch
+import transport
 from blendtorch import btt
 from rich.console import Console
 from rich.progress import Progress
@@ -91,7 +93,7 @@ def main():
     stream = {key: [] for key in itertools.product(INSTANCES, WORKERS)}
     ratios = {key: [] for key in stream}
     pipeline = []
-    with Progress() as progress:
+    with Progress(refresh_per_second=1) as progress:  # drawing takes of the CPUs that are measured
         task = progress.add_task("Measuring", total=args.rounds * (1 + len(bare) + len(stream)))
         for _ in range(args.rounds):
             pipeline.append(measure_pipeline(args.frames))
@@ -103,6 +105,9 @@ def main():
                     stream[instances, workers].append(measure_stream(instances, workers, args.frames))
                     ratios[instances, workers].append(bare[instances][-1] / stream[instances, workers][-1])
                     progress.advance(task)
+        ways = args.rounds * len(transport.SIZES) * len(transport.WAYS)
+        task = progress.add_task("Measuring the transport", total=ways)
+        transported = transport.measure(args.rounds, lambda: progress.advance(task))
 
     table = Table(title=f"Cube scene, 640x480: {describe_machine()}; medians of {args.rounds}")
     for column in ("instances", "workers", "ms/image", "bare ms/image", "rate of bare"):
@@ -114,7 +119,9 @@ def main():
         results[f"stream/{instances}x{workers}"] = {"value": ms, "unit": "ms", "ratios": {"of_bare": ratio}}
     overhead, frame = (statistics.median(column) for column in zip(*pipeline, strict=True))
     results["pipeline/overhead"] = {"value": overhead, "unit": "ms", "ratios": {"of_frame": overhead / frame}}
+    results |= transported
     Console().print(table)
+    Console().print(transport.table(transported, args.rounds))
     print(f"The pipeline costs {overhead:.2f} ms a frame beyond its parts, of {frame:.1f} ms (3 randomizers, 5 annotators)")
     if args.json:
         args.json.write_text(json.dumps(results, indent=2) + "\n")

@@ -56,7 +56,12 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
 
     progress = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("pictures"), TimeRemainingColumn()
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("pictures"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[stats]}"),
     )
     with (
         btt.BlenderLauncher(
@@ -68,12 +73,12 @@ def main():
         ) as launcher,
         progress,
     ):
-        bar = progress.add_task("Starting Blender", total=args.count)
+        bar = progress.add_task("Starting Blender", total=args.count, stats="")
         dataset = btt.RemoteIterableDataset(launcher.launch_info.addresses["DATA"], max_items=args.count)
         loader = DataLoader(dataset, batch_size=args.batch_size, num_workers=args.workers)
         for number, batch in enumerate(loader):
             save_batch(batch, args.out / f"output_{number:02d}.png")
-            progress.update(bar, description="Receiving", advance=len(batch["image"]))
+            progress.update(bar, description="Receiving", advance=len(batch["image"]), stats=str(dataset.stats()))
     print(f"The pictures are in {args.out.absolute()}")
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from blendtorch.core.ring import Slot
 from blendtorch.core.wire import Part
 
+_REMEMBERED = 64  # consumers that were given up
+
 
 @dataclass(eq=False)
 class Parcel:
@@ -54,6 +56,8 @@ class Consumer:
         Its process, where that is on this machine.
     held : dict of int to Parcel
         By sequence number, in the order in which they were sent.
+    left : list of Parcel
+        What it held when it left.
     number : int
         How many messages it was sent.
     told : bool
@@ -70,6 +74,7 @@ class Consumer:
     ring: int | None = None
     pid: int | None = None
     held: dict[int, Parcel] = field(default_factory=dict)
+    left: list[Parcel] = field(default_factory=list)
     number: int = 0
     told: bool = False
     pings: int = 0
@@ -102,6 +107,7 @@ class Outbox:
         self._clock = clock
         self._by_name: dict[str, Consumer] = {}
         self._by_route: dict[bytes, Consumer] = {}
+        self._given_up: dict[str, set[int]] = {}
         self._turn = 0
 
     @property
@@ -126,19 +132,23 @@ class Outbox:
         """Take back a message that waits."""
         self.waiting.remove(parcel)
 
-    def join(self, consumer: Consumer, yielded: Iterable[int]) -> None:
+    def join(self, consumer: Consumer, yielded: Iterable[int], goes_on: bool = False) -> None:
         """Add a consumer, or one that is back on another connection.
 
         Parameters
         ----------
         consumer : Consumer
         yielded : iterable of int
-            What it has yielded lately. What else it held waits again: it forgets what came on the old connection.
+            What it has yielded lately. It counts where this consumer held it. What else it held waits again.
+        goes_on : bool
+            The numbers began in another process: it may have yielded what came from there.
         """
         if (old := self._by_name.get(consumer.name)) is not None:
             self._remove(old)
+        given_up = self._given_up.pop(consumer.name, set())
         self._by_name[consumer.name] = self._by_route[consumer.route] = consumer
-        known = set(yielded)
+        said = set(yielded)
+        known = said if goes_on else said & (given_up if old is None else {parcel.sequence for parcel in old.left})
         for parcel in [parcel for parcel in self.waiting if parcel.sequence in known]:
             self.waiting.remove(parcel)
             self._release(parcel)
@@ -158,9 +168,16 @@ class Outbox:
         for consumer in self.consumers:
             if consumer.lost_at is None:
                 continue
-            late = self._clock() - consumer.lost_at >= grace_s
-            if late or (consumer.pid is not None and not alive(consumer.pid)):
+            if consumer.pid is not None and not alive(consumer.pid):
                 self._remove(consumer)
+            elif self._clock() - consumer.lost_at >= grace_s:
+                self._give_up(consumer)
+
+    def limit_lost(self, most: int) -> None:
+        """Give up those that were lost first, where there are more."""
+        lost = [consumer for consumer in self.consumers if consumer.lost_at is not None]
+        for consumer in sorted(lost, key=_lost_at)[: max(0, len(lost) - most)]:
+            self._give_up(consumer)
 
     def acknowledge(self, route: bytes, sequences: Iterable[int]) -> None:
         """A consumer has yielded messages."""
@@ -192,14 +209,25 @@ class Outbox:
         """Return the consumer on a connection."""
         return self._by_route.get(route)
 
+    def _give_up(self, consumer: Consumer) -> None:
+        """Remove one that may be back yet, and remember for a while what it may have yielded."""
+        self._given_up[consumer.name] = set(consumer.held)
+        while len(self._given_up) > _REMEMBERED:
+            del self._given_up[next(iter(self._given_up))]
+        self._remove(consumer)
+
     def _remove(self, consumer: Consumer) -> None:
         del self._by_name[consumer.name]
         self._by_route.pop(consumer.route, None)
         self.waiting.extendleft(reversed(consumer.held.values()))
         if len(self.waiting) > 1:
             self.waiting = deque(sorted(self.waiting, key=_sequence))  # several may have left: each sees them in order
-        consumer.held = {}
+        consumer.left, consumer.held = list(consumer.held.values()), {}
 
 
 def _sequence(parcel: Parcel) -> int:
     return parcel.sequence
+
+
+def _lost_at(consumer: Consumer) -> float:
+    return consumer.lost_at or 0.0

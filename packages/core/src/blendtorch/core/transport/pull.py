@@ -24,7 +24,8 @@ from zmq.utils.monitor import recv_monitor_message
 _LOOK_S = 0.1  # so often connections are looked at
 _FLUSH_MS = 1000  # for the last acknowledgements and the goodbye to leave
 _RECONNECT_MS = 50, 1000
-_SPARE = 1000  # what a publisher asks and says beside messages; of those it sends no more than there is credit
+_SPARE = 64  # what a publisher asks and says beside messages; of those it sends no more than there is credit
+_GIVEN_UP_S = 0.3
 # libzmq hears nothing until a part has arrived as a whole: 60 s are for one of 1 GiB at 20 MB/s.
 _HEARTBEAT_MS, _SILENCE_MS = 5000, 60_000
 
@@ -201,7 +202,10 @@ class _Link:
         self._number = 0
         self._yielded: deque[int] = deque(maxlen=credit)  # their acknowledgements may be lost with the connection
         self.socket = context.socket(zmq.DEALER)
-        self._monitor = self.socket.get_monitor_socket(zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._monitor = self.socket.get_monitor_socket(
+            zmq.EVENT_DISCONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_CONNECT_RETRIED
+        )
+        self._gone_at: float | None = None  # when the connection was lost, until libzmq tries again
         try:
             self._set_options(keys)
             self.socket.connect(address)
@@ -231,11 +235,22 @@ class _Link:
         """
         again = False
         while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            again = recv_monitor_message(self._monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
+            event = recv_monitor_message(self._monitor)["event"]
+            if event == zmq.EVENT_CONNECT_RETRIED:
+                self._gone_at = None
+                continue
+            again = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             self.connected = self.connected and again
+            self._gone_at = None if again else time.monotonic()
         if again:
             with contextlib.suppress(zmq.Again):
                 self.socket.send(b"", zmq.NOBLOCK)
+        if self._gone_at is not None and time.monotonic() - self._gone_at > _GIVEN_UP_S:
+            # libzmq does not, where a stranger listened who knows no ZMTP.
+            self._gone_at = None
+            with contextlib.suppress(zmq.ZMQError):
+                self.socket.disconnect(self.address)
+            self.socket.connect(self.address)
 
     def read(self, allow_pickle: bool) -> Message | None:
         """Read once; None where that was no message."""

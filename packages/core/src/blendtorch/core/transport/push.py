@@ -25,7 +25,11 @@ from zmq.utils.monitor import recv_monitor_message
 DEFAULT_QUEUE_SIZE = 10
 _INTERRUPT_MS = 200  # Python sees signals at least so often while a socket waits
 _PING_PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)  # after a disconnection, until libzmq knows whose it was
-_MAX_PINGS = 500  # that one who says nothing may have in its queue
+_MAX_PID = 2**31
+_MAX_PINGS = 8  # to one who says nothing
+_SPARE = 16  # what may wait to leave for a consumer beside messages
+_AT_ONCE = 200  # of what was said is heard before anything is sent: somebody may talk without end
+_MOST_LOST = 2  # without keys, where anybody may say to be another machine's
 _GRACE_S = 30.0  # for a consumer on another machine to come back
 # A machine that has vanished is noticed after 30 s when it was idle, after a minute when something was on its way.
 _KEEPALIVE = {zmq.TCP_KEEPALIVE_IDLE: 10, zmq.TCP_KEEPALIVE_INTVL: 5, zmq.TCP_KEEPALIVE_CNT: 4, zmq.TCP_MAXRT: 60_000}
@@ -82,15 +86,18 @@ class Push:
         self._queue_size = queue_size
         self._ring = ring
         self._columns: dict[int, bytes | int] = {}  # of the ring: offered to a connection, or a process's
+        self._has_keys = keys is not None
         self._stream = stream
         self._tell_delivered = delivered
         self._outbox = Outbox(self._delivered)
         self._session = secrets.randbits(62)
         self._pings: list[float] = []  # when to look who is gone
         self._welcomed: set[bytes] = set()
+        self._gone: set[bytes] = set()  # connections that are lost, and may have brought something that is not read yet
         self._socket = push_context(os.getpid()).socket(zmq.ROUTER)
         self._socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # to learn who is gone
         self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.SNDHWM, queue_size + _SPARE)  # for each connection; some may never read
         self._socket.setsockopt(zmq.MAXMSGSIZE, _CONTROL_BYTES)  # libzmq allocates what a header claims
         self._socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
         for option, value in _KEEPALIVE.items():
@@ -149,10 +156,11 @@ class Push:
     def serve(self) -> None:
         """Read what the consumers say, and send what waits. Nothing else does while nothing is sent."""
         self._read_monitor()
-        while int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            parts = self._socket.recv_multipart(zmq.NOBLOCK)
-            if len(parts) == 2:
-                self._hear(parts[0], parts[1])
+        gone = list(self._gone)
+        if self._read():  # also what those had said before they went
+            for route in gone:
+                self._gone.discard(route)
+                self._lose(route)
         self._ping()
         self._outbox.expire(_GRACE_S, _alive)
         self._dispatch()
@@ -207,13 +215,23 @@ class Push:
                 return True
             if deadline is not None and time.monotonic() >= deadline:
                 return False
-            slice_ms = _INTERRUPT_MS
+            slice_ms = 0 if self._gone else _INTERRUPT_MS
             if self._pings:
                 slice_ms = max(0, min(slice_ms, round((self._pings[0] - time.monotonic()) * 1000)))
             if deadline is not None:
                 slice_ms = max(0, min(slice_ms, round((deadline - time.monotonic()) * 1000)))
             # A disconnection makes no noise here: what a killed consumer held waits for this look, or for the next.
             self._socket.poll(slice_ms, zmq.POLLIN)
+
+    def _read(self) -> bool:
+        """Hear what consumers say; return whether that was all."""
+        for _ in range(_AT_ONCE):
+            if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+                return True
+            parts = self._socket.recv_multipart(zmq.NOBLOCK)
+            if len(parts) == 2:
+                self._hear(parts[0], parts[1])
+        return False
 
     def _read_monitor(self) -> None:
         # Read on every occasion: once 1000 events wait to be read, libzmq's thread waits too, and accepts nobody any more.
@@ -230,6 +248,9 @@ class Push:
             consumer = self._outbox.find(route)
             if consumer is not None:
                 consumer.pings += 1
+                if consumer.pid is not None and not _alive(consumer.pid):
+                    self._gone.add(route)
+                    continue
             if consumer is None or consumer.pings <= _MAX_PINGS:
                 self._send(route, [b""])
 
@@ -249,12 +270,12 @@ class Push:
             self._outbox.leave(route)
         elif said.session == self._session and route in self._welcomed:
             self._welcomed.discard(route)
-            local = said.machine == this_machine()
+            local = said.machine == this_machine() and 0 < said.pid < _MAX_PID
             column = self._settle_column(route, said) if local else None
             credit = max(1, min(said.credit, self._queue_size))
             consumer = Consumer(said.consumer, route, credit, column, said.pid if local else None)
-            self._outbox.join(consumer, said.yielded)
-            for sequence in said.yielded:
+            self._outbox.join(consumer, said.yielded, bool(self._stream))
+            for sequence in said.yielded if self._stream else ():
                 self._note_delivered(sequence)
 
     def _welcome(self, route: bytes) -> None:
@@ -291,7 +312,7 @@ class Push:
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
-            self._lose(route)
+            self._gone.add(route)
             return False
         return True
 
@@ -307,6 +328,8 @@ class Push:
             self._outbox.leave(route)
         else:
             self._outbox.lose(route)
+            if not self._has_keys:
+                self._outbox.limit_lost(_MOST_LOST)
 
     def _delivered(self, parcel: Parcel) -> None:
         if parcel.slot is not None and self._ring is not None:

@@ -126,7 +126,7 @@ def decode(parts: Sequence[Buffer], *, allow_pickle: bool = False) -> Message:
         unpacker = _Unpacker(buffers, allow_pickle)
         message = msgspec.msgpack.decode(header, type=struct, ext_hook=unpacker.unpack)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DecodeError(f"received bytes are no valid message: {error}") from None
+        raise DecodeError(f"received bytes are no valid message: {str(error)[:200]}") from None
     if unpacker.used != len(buffers):
         raise DecodeError(f"the header of a {tag} message describes {unpacker.used} buffers, got {len(buffers)}")
     return message
@@ -137,10 +137,10 @@ def _unknown(tag: str) -> DecodeError:
     known = [int(other.partition("/")[2]) for other in _TYPES if other.partition("/")[0] == name]
     if known and version.isdigit():
         return VersionError(
-            f"received version {version} of message {name!r}, and know versions up to {max(known)}: "
+            f"received version {version[:20]} of message {name!r}, and know versions up to {max(known)}: "
             "install the same version of blendtorch on both sides"
         )
-    return DecodeError(f"received a message of unknown type {tag!r}")
+    return DecodeError(f"received a message of unknown type {tag[:50]!r}")
 
 
 class _Packer:

@@ -149,7 +149,7 @@ def _decode(decoder: msgspec.msgpack.Decoder[_T], data: bytes | memoryview) -> _
     try:
         return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise _newer(data) or DecodeError(f"received bytes are no valid message: {error}") from None
+        raise _newer(data) or DecodeError(f"received bytes are no valid message: {str(error)[:200]}") from None
 
 
 def _newer(data: bytes | memoryview) -> VersionError | None:
@@ -161,5 +161,5 @@ def _newer(data: bytes | memoryview) -> VersionError | None:
     if tag in _KNOWN or not version.isdigit() or f"{name}/1" not in _KNOWN:
         return None
     return VersionError(
-        f"received version {version} of {name!r}, and know version 1: install the same version of blendtorch on both sides"
+        f"received version {version[:20]} of {name!r}, and know version 1: install the same version of blendtorch on both sides"
     )

@@ -283,11 +283,10 @@ class _Link:
         """Say goodbye; what was not acknowledged is for others."""
         if not self.socket.closed:
             self._say(control.Goodbye())
-            connected = self.connected
             self.follow()  # libzmq's thread may wait for room, and this one for that thread
             self.socket.disable_monitor()
             self._monitor.close(0)
-            self.socket.close(_FLUSH_MS if connected else 0)
+            self.socket.close(_FLUSH_MS if self.connected else 0)
             if self._view is not None:
                 self._view.close()
                 self._view = None

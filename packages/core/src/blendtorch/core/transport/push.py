@@ -274,8 +274,10 @@ class Push:
             column = self._settle_column(route, said) if local else None
             credit = max(1, min(said.credit, self._queue_size))
             consumer = Consumer(said.consumer, route, credit, column, said.pid if local else None)
-            self._outbox.join(consumer, said.yielded, bool(self._stream))
-            for sequence in said.yielded if self._stream else ():
+            # Who has the keys is believed what it yielded of a process before; others on this machine claim that themselves.
+            goes_on = bool(self._stream) and self._has_keys
+            self._outbox.join(consumer, said.yielded, goes_on)
+            for sequence in said.yielded if goes_on else ():
                 self._note_delivered(sequence)
 
     def _welcome(self, route: bytes) -> None:

@@ -126,10 +126,22 @@ def tests(session):
 
 
 @nox.session
+def fuzz(session):
+    """Decode millions of broken and hostile messages: minutes. `-- --fuzz-seed N` repeats a run."""
+    session.run(main_environment(session), "-m", "pytest", "tests/fuzz", *session.posargs, external=True)
+
+
+@nox.session
+def faults(session):
+    """Run the tests that mount file systems of their own (root, or user namespaces, are needed) and the soak."""
+    session.run(main_environment(session), "-m", "pytest", "-m", "mounts or soak", *session.posargs, external=True)
+
+
+@nox.session
 def matrix(session):
     """Run the tests of what crosses to Blender with every other runtime, and with a real window."""
     python = main_environment(session)
-    pytest = [python, "-m", "pytest", "-m", "blender", *session.posargs]
+    pytest = [python, "-m", "pytest", "-m", "blender and not mounts and not soak", *session.posargs]
     for name, (version, requirements) in OTHER_RUNTIMES.items():
         ours = [CORE, BTB if requirements else BTB_WITH_BPY, *PLUGINS]
         runtime = environment(session, name, version, requirements, ours)

@@ -99,7 +99,7 @@ def test_the_commands_of_the_pages_exist():
     tree = ast.parse((REPOSITORY / "noxfile.py").read_text())
     sessions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list}
     assert {"demo", "tests", "matrix", "lint", "types", "imports", "bench", "wheels"} <= sessions
-    for page in (*REPOSITORY.glob("*.md"), EXAMPLE / "README.md"):
+    for page in (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), EXAMPLE / "README.md"):
         text = page.read_text()
         for line in re.findall(r"noxfile\.py -s ([a-z ]+)", text):
             assert set(line.split()) <= sessions, page
@@ -115,3 +115,15 @@ def test_the_test_command_of_the_readme_is_the_gates():
     command = "python3 noxfile.py -s tests"
     assert command in (REPOSITORY / "README.md").read_text()
     assert command in (REPOSITORY / ".ci" / "run").read_text()
+
+
+def test_each_row_of_the_fault_table_has_its_test():
+    page = (REPOSITORY / "docs" / "faults.md").read_text()
+    tests = {
+        name for path in (REPOSITORY / "tests").rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    named = re.findall(r"`(test_\w+)`", page)
+    assert len(named) > 30
+    assert sorted(set(named) - tests) == []
+    for row in re.findall(r"^\| (?!what)(?!-).*$", page, re.MULTILINE):
+        assert "`test_" in row or "nox -s" in row, row

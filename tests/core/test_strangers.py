@@ -32,7 +32,7 @@ from blendtorch.core.errors import BlendtorchError, DecodeError, StreamTimeoutEr
 from blendtorch.core.ring import COLUMNS, Ring, RingDescriptor
 from blendtorch.core.transport import Keys, Pull, Push, control
 from blendtorch.core.transport import push as push_module
-from blendtorch.core.transport.push import this_machine
+from blendtorch.core.transport.locality import this_machine
 
 HANG_S = 5.0
 MEMORY_BYTES = 50 << 20
@@ -880,7 +880,7 @@ def test_hundreds_of_handshakes_leave_nothing(address):
         files = psutil.Process().num_fds()
         stream.during(greet)
         stream.take_until(lambda: not stream.push._welcomed, HANG_S)
-        assert list(stream.push._columns.values()) == [os.getpid()]
+        assert list(stream.push._columns._owners.values()) == [os.getpid()]
         assert stream.consumers == 1
         assert psutil.Process().num_fds() < files + 10
         stream.finish()

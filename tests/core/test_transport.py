@@ -19,6 +19,7 @@ from blendtorch.core.ring import Ring
 from blendtorch.core.transport import Keys, Parcel, Pull, Push, control
 from blendtorch.core.transport import pull as pull_module
 from blendtorch.core.transport import push as push_module
+from blendtorch.core.transport.locality import this_machine
 
 
 def send(push, number, timeout_ms=None, **data):
@@ -508,7 +509,7 @@ def test_two_consumers_never_share_a_column(address):
         return dealer, control.decode_from_publisher(dealer.recv())
 
     def greet(dealer, name, column):
-        machine, before = push_module.this_machine(), len(push._outbox.consumers)
+        machine, before = this_machine(), len(push._outbox.consumers)
         fields = {"session": push._session, "consumer": name, "credit": 5, "yielded": []}
         dealer.send(control.encode(control.Hello(machine=machine, pid=os.getpid(), column=column, **fields)))
         while len(push._outbox.consumers) == before:

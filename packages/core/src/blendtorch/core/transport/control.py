@@ -55,7 +55,7 @@ class Hello(_Control, frozen=True, kw_only=True, tag="hello/1"):
     consumer : str
         A random name, the same after a reconnection.
     machine : str
-        Where its process number counts: see `this_machine`.
+        Where its process number counts: see `locality.this_machine`.
     pid : int
     credit : int
         How many messages it takes before it has acknowledged one.

@@ -18,7 +18,8 @@ from blendtorch.core.ring import RingView
 from blendtorch.core.transport import control
 from blendtorch.core.transport.addresses import check_address
 from blendtorch.core.transport.keys import Keys, unlock
-from blendtorch.core.transport.push import DEFAULT_QUEUE_SIZE, this_machine
+from blendtorch.core.transport.locality import this_machine
+from blendtorch.core.transport.push import DEFAULT_QUEUE_SIZE
 from zmq.utils.monitor import recv_monitor_message
 
 _LOOK_S = 0.1  # so often connections are looked at

@@ -1,12 +1,9 @@
 """The sending end of a stream."""
 
-import contextlib
-import functools
 import os
 import secrets
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -15,17 +12,19 @@ import zmq
 from blendtorch.core import wire
 from blendtorch.core.errors import AddressError, DecodeError
 from blendtorch.core.messages import EndOfStream, Failure, Message
-from blendtorch.core.ring import COLUMNS, Ring, Slot
+from blendtorch.core.ring import Ring
 from blendtorch.core.transport import control
 from blendtorch.core.transport.addresses import bind_error, check_address, is_loopback, refuse_taken_path
+from blendtorch.core.transport.columns import Columns
 from blendtorch.core.transport.keys import Keys, guard, push_context
+from blendtorch.core.transport.locality import is_alive, local_pid
 from blendtorch.core.transport.outbox import Consumer, Outbox, Parcel
+from blendtorch.core.transport.packing import Packing
 from zmq.utils.monitor import recv_monitor_message
 
 DEFAULT_QUEUE_SIZE = 10
 _INTERRUPT_MS = 200  # Python sees signals at least so often while a socket waits
 _PING_PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)  # after a disconnection, until libzmq knows whose it was
-_MAX_PID = 2**31
 _MAX_PINGS = 8  # to one who says nothing
 _SPARE = 16  # what may wait to leave for a consumer beside messages
 _AT_ONCE = 200  # of what was said is heard before anything is sent: somebody may talk without end
@@ -34,7 +33,6 @@ _GRACE_S = 30.0  # for a consumer on another machine to come back
 # A machine that has vanished is noticed after 30 s when it was idle, after a minute when something was on its way.
 _KEEPALIVE = {zmq.TCP_KEEPALIVE_IDLE: 10, zmq.TCP_KEEPALIVE_INTVL: 5, zmq.TCP_KEEPALIVE_CNT: 4, zmq.TCP_MAXRT: 60_000}
 _CONTROL_BYTES = 1 << 16
-_SMALL_BYTES = 4096  # arrays from this size on are worth a slot of the ring
 
 
 class Push:
@@ -85,7 +83,7 @@ class Push:
         self.ring_misses = 0
         self._queue_size = queue_size
         self._ring = ring
-        self._columns: dict[int, bytes | int] = {}  # of the ring: offered to a connection, or a process's
+        self._columns = None if ring is None else Columns(ring)
         self._has_keys = keys is not None
         self._stream = stream
         self._tell_delivered = delivered
@@ -123,7 +121,7 @@ class Push:
         EncodeError
             See `wire.encode`.
         """
-        packing = _Packing(self._ring)
+        packing = Packing(self._ring)
         try:
             parts = wire.encode(message, convert, allow_pickle=allow_pickle, allocate=packing.allocate)
         except BaseException:
@@ -162,7 +160,7 @@ class Push:
                 self._gone.discard(route)
                 self._lose(route)
         self._ping()
-        self._outbox.expire(_GRACE_S, _alive)
+        self._outbox.expire(_GRACE_S, is_alive)
         self._dispatch()
 
     def drain(self, timeout_ms: int | None = None) -> bool:
@@ -203,7 +201,7 @@ class Push:
             self._socket.close(0)
             if self._ring is not None:
                 self._ring.close()
-                self._ring = None
+                self._ring = self._columns = None
             # Nothing refers back to here any more: the memory of slots goes now, and not when Python looks for cycles.
             self._outbox, self._tell_delivered = Outbox(_forget), None
 
@@ -248,7 +246,7 @@ class Push:
             consumer = self._outbox.find(route)
             if consumer is not None:
                 consumer.pings += 1
-                if consumer.pid is not None and not _alive(consumer.pid):
+                if consumer.pid is not None and not is_alive(consumer.pid):
                     self._gone.add(route)
                     continue
             if consumer is None or consumer.pings <= _MAX_PINGS:
@@ -270,10 +268,12 @@ class Push:
             self._outbox.leave(route)
         elif said.session == self._session and route in self._welcomed:
             self._welcomed.discard(route)
-            local = said.machine == this_machine() and 0 < said.pid < _MAX_PID
-            column = self._settle_column(route, said) if local else None
+            pid, column = local_pid(said.machine, said.pid), None
+            if self._columns is not None and pid is not None:
+                others = [each.ring for each in self._outbox.consumers if each.name != said.consumer]
+                column = self._columns.settle(route, said.column, pid, others)
             credit = max(1, min(said.credit, self._queue_size))
-            consumer = Consumer(said.consumer, route, credit, column, said.pid if local else None)
+            consumer = Consumer(said.consumer, route, credit, column, pid)
             # Who has the keys is believed what it yielded of a process before; others on this machine claim that themselves.
             goes_on = bool(self._stream) and self._has_keys
             self._outbox.join(consumer, said.yielded, goes_on)
@@ -284,8 +284,10 @@ class Push:
         if route not in self._welcomed and self._outbox.find(route) is None:
             self._welcomed.add(route)
             welcome = control.Welcome(session=self._session, stream=self._stream)
-            if self._ring is not None and (column := self._offer_column(route)) is not None:
-                welcome = msgspec.structs.replace(welcome, ring=self._ring.descriptor, column=column)
+            if self._ring is not None and self._columns is not None:
+                column = self._columns.offer(route, [consumer.ring for consumer in self._outbox.consumers])
+                if column is not None:
+                    welcome = msgspec.structs.replace(welcome, ring=self._ring.descriptor, column=column)
             self._send(route, [control.encode(welcome)])
 
     def _dispatch(self) -> None:
@@ -321,12 +323,13 @@ class Push:
     def _lose(self, route: bytes) -> None:
         if route in self._welcomed:
             self._welcomed.discard(route)
-            self._withdraw_column(route)
+            if self._columns is not None:
+                self._columns.withdraw(route)
         consumer = self._outbox.find(route)
         if consumer is None:
             return
         # Sockets of this machine do not lose a connection while both ends live, and of a process here we know if it does.
-        if self.address.startswith("ipc:") or (consumer.pid is not None and not _alive(consumer.pid)):
+        if self.address.startswith("ipc:") or (consumer.pid is not None and not is_alive(consumer.pid)):
             self._outbox.leave(route)
         else:
             self._outbox.lose(route)
@@ -342,35 +345,6 @@ class Push:
         if self._tell_delivered is not None:
             self._tell_delivered(sequence)
 
-    def _offer_column(self, route: bytes) -> int | None:
-        # A column stays with a process whose arrays over the ring live, when its connection has long been closed.
-        in_use = {consumer.ring for consumer in self._outbox.consumers}
-        for column, owner in list(self._columns.items()):
-            if self._ring is None or not isinstance(owner, int) or column in in_use:
-                continue
-            if not _alive(owner):
-                self._ring.forget(column)
-            elif self._ring.holds(column):
-                continue
-            del self._columns[column]
-        free = next((column for column in range(COLUMNS) if column not in self._columns), None)
-        if free is not None:
-            self._columns[free] = route
-        return free
-
-    def _settle_column(self, route: bytes, hello: control.Hello) -> int | None:
-        """Give a consumer the column that it was offered; or the one it had before its connection was lost, if it still may."""
-        owner = self._columns.get(hello.column)
-        others = {each.ring for each in self._outbox.consumers if each.name != hello.consumer}
-        self._withdraw_column(route)
-        if owner != route and (owner != hello.pid or hello.column in others):
-            return None
-        self._columns[hello.column] = hello.pid
-        return hello.column
-
-    def _withdraw_column(self, route: bytes) -> None:
-        self._columns = {column: owner for column, owner in self._columns.items() if owner != route}
-
     def __enter__(self) -> Self:
         return self
 
@@ -378,62 +352,5 @@ class Push:
         self.close()
 
 
-class _Packing:
-    """Puts the arrays of one message into a slot, from the first that is worth it on."""
-
-    def __init__(self, ring: Ring | None) -> None:
-        self._ring = ring
-        self._slot: Slot | None = None
-        self._places: dict[int, tuple[int, int]] = {}
-        self.missed = 0
-
-    def allocate(self, nbytes: int) -> memoryview | None:
-        """Find memory for an array."""
-        if self._ring is None or self.missed:
-            return None
-        if self._slot is None:
-            if nbytes < _SMALL_BYTES:
-                return None
-            self._slot = self._ring.take()
-            if self._slot is None:
-                self.missed = 1
-                return None
-        memory = self._slot.allocate(nbytes)
-        if memory is not None:
-            self._places[id(memory)] = self._slot.spans()[-1]
-        return memory
-
-    def cancel(self) -> None:
-        """Give the slot back."""
-        if self._slot is not None and self._ring is not None:
-            self._ring.free(self._slot)
-
-    def parcel(self, sequence: int, parts: list[wire.Part]) -> Parcel:
-        """Note which parts lie in the slot."""
-        spans = [self._places.get(id(part)) for part in parts[1:]]
-        return Parcel(sequence, parts, spans, self._slot, sum(memoryview(part).nbytes for part in parts))
-
-
 def _forget(parcel: Parcel) -> None:
     """Of a closed sender."""
-
-
-@functools.cache
-def this_machine() -> str:
-    """Name the place where a process number counts: this boot of this machine, and this container."""
-    with contextlib.suppress(OSError):
-        namespace = Path("/proc/self/ns/pid").stat().st_ino
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}/{namespace}"
-    return secrets.token_hex()
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    with contextlib.suppress(OSError, IndexError):  # killed, and its parent has not looked yet
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in ("Z", "X")
-    return True

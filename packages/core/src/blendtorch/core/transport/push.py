@@ -84,7 +84,7 @@ class Push:
         self._queue_size = queue_size
         self._ring = ring
         self._columns = None if ring is None else Columns(ring)
-        self._has_keys = keys is not None
+        self._has_keys = keys is not None and address.startswith("tcp:")
         self._stream = stream
         self._tell_delivered = delivered
         self._outbox = Outbox(self._delivered)
@@ -102,7 +102,7 @@ class Push:
             self._socket.setsockopt(option, value)
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         try:
-            if keys is not None and address.startswith("tcp:"):
+            if keys is not None and self._has_keys:
                 guard(self._socket, keys, str(self._session))
             refuse_taken_path(address)
             self._socket.bind(address)

@@ -20,6 +20,7 @@ from blendtorch.core.transport.addresses import check_address
 from blendtorch.core.transport.keys import Keys, unlock
 from blendtorch.core.transport.locality import this_machine
 from blendtorch.core.transport.push import DEFAULT_QUEUE_SIZE
+from blendtorch.core.transport.sockets import NOBLOCK, is_readable
 from zmq.utils.monitor import recv_monitor_message
 
 _LOOK_S = 0.1  # so often connections are looked at
@@ -118,15 +119,18 @@ class Pull:
                     link.follow()
             if not self._links:
                 return False
-            ready = self._poller.poll(max(0, round(min(_LOOK_S, deadline - now) * 1000)))
-            if ready:
-                self._read({socket for socket, _ in ready})
+            if ready := [link for link in self._links if is_readable(link.socket)]:
+                self._read(ready)
+            elif self._poller.poll(max(0, round(min(_LOOK_S, deadline - now) * 1000))):
+                continue
             elif time.monotonic() >= deadline:
                 return False
         return True
 
     def receive(self) -> Message:
         """Take the next message; waits until there is one.
+
+        Its arrays are the caller's own once it is acknowledged: another consumer may get the same memory before.
 
         Raises
         ------
@@ -158,15 +162,14 @@ class Pull:
         self._message = self._origin = self._received = None  # and the slots that they hold
         self._context.term()
 
-    def _read(self, ready: set[object]) -> None:
-        """Read the first message of the sockets that are ready; they take turns."""
-        for position, link in enumerate(self._links):
-            if link.socket not in ready:
-                continue
+    def _read(self, ready: "list[_Link]") -> None:
+        """Read the first message of the connections that are ready; they take turns."""
+        for link in ready:
             message = link.read(self._allow_pickle)
             if message is None:
                 continue
-            self._links.append(self._links.pop(position))
+            self._links.remove(link)
+            self._links.append(link)
             self._message, self._origin = message, (link, link.connection)
             if isinstance(message, (EndOfStream, Failure)):
                 # It comes after everything that this sender had for us, and that is acknowledged, for it was taken before.
@@ -235,7 +238,7 @@ class _Link:
         would be another one, and that would be gone: a failing instance's last frames, and its failure.
         """
         again = False
-        while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        while is_readable(self._monitor):
             event = recv_monitor_message(self._monitor)["event"]
             if event == zmq.EVENT_CONNECT_RETRIED:
                 self._gone_at = None
@@ -245,7 +248,7 @@ class _Link:
             self._gone_at = None if again else time.monotonic()
         if again:
             with contextlib.suppress(zmq.Again):
-                self.socket.send(b"", zmq.NOBLOCK)
+                self.socket.send(b"", NOBLOCK)
         if self._gone_at is not None and time.monotonic() - self._gone_at > _GIVEN_UP_S:
             # libzmq does not, where a stranger listened who knows no ZMTP.
             self._gone_at = None
@@ -255,7 +258,7 @@ class _Link:
 
     def read(self, allow_pickle: bool) -> Message | None:
         """Read once; None where that was no message."""
-        parts = self.socket.recv_multipart(zmq.NOBLOCK, copy=False)
+        parts = self.socket.recv_multipart(NOBLOCK, copy=False)
         if len(parts) == 1 and not len(parts[0]):
             return None  # somebody asks whether we are there
         said = control.decode_from_publisher(parts[0].buffer)
@@ -342,4 +345,4 @@ class _Link:
 
     def _say(self, what: control.Hello | control.Acknowledgement | control.Goodbye) -> None:
         with contextlib.suppress(zmq.Again):  # the sender has stopped; a hello tells it what was delivered when it is back
-            self.socket.send(control.encode(what), zmq.NOBLOCK)
+            self.socket.send(control.encode(what), NOBLOCK)

@@ -20,13 +20,14 @@ from blendtorch.core.transport.keys import Keys, guard, push_context
 from blendtorch.core.transport.locality import is_alive, local_pid
 from blendtorch.core.transport.outbox import Consumer, Outbox, Parcel
 from blendtorch.core.transport.packing import Packing
+from blendtorch.core.transport.sockets import NOBLOCK, is_readable, send
 from zmq.utils.monitor import recv_monitor_message
 
 DEFAULT_QUEUE_SIZE = 10
 _INTERRUPT_MS = 200  # Python sees signals at least so often while a socket waits
 _PING_PAUSES_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)  # after a disconnection, until libzmq knows whose it was
-_MAX_PINGS = 8  # to one who says nothing
-_SPARE = 16  # what may wait to leave for a consumer beside messages
+_MAX_PINGS = 50  # to one who says nothing: they lie in its queue, and a full one breaks the connection
+_SPARE = 64  # what may wait to leave for a consumer beside messages
 _AT_ONCE = 200  # of what was said is heard before anything is sent: somebody may talk without end
 _MOST_LOST = 2  # without keys, where anybody may say to be another machine's
 _GRACE_S = 30.0  # for a consumer on another machine to come back
@@ -184,10 +185,12 @@ class Push:
         parcel = self.pack(last)
 
         def over() -> bool:
-            if not self._outbox.waiting:
-                for consumer in self._outbox.consumers:
-                    if consumer.lost_at is None and not consumer.told:
-                        consumer.told = self._hand(consumer, parcel)
+            for consumer in self._outbox.consumers:
+                # Who is told gets nothing any more: what somebody held who is gone is to be sent before.
+                if self._outbox.waiting or self._gone:
+                    break
+                if consumer.lost_at is None and not consumer.told:
+                    consumer.told = self._hand(consumer, parcel)
             return not self._outbox.outstanding() and not self._outbox.consumers
 
         return self._wait(over, timeout_ms)
@@ -224,16 +227,16 @@ class Push:
     def _read(self) -> bool:
         """Hear what consumers say; return whether that was all."""
         for _ in range(_AT_ONCE):
-            if not int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+            if not is_readable(self._socket):
                 return True
-            parts = self._socket.recv_multipart(zmq.NOBLOCK)
+            parts = self._socket.recv_multipart(NOBLOCK)
             if len(parts) == 2:
                 self._hear(parts[0], parts[1])
         return False
 
     def _read_monitor(self) -> None:
         # Read on every occasion: once 1000 events wait to be read, libzmq's thread waits too, and accepts nobody any more.
-        while int(self._monitor.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        while is_readable(self._monitor):
             recv_monitor_message(self._monitor)
             self._pings = [time.monotonic() + pause for pause in _PING_PAUSES_S]
 
@@ -310,7 +313,7 @@ class Push:
 
     def _send(self, route: bytes, parts: list[wire.Part]) -> bool:
         try:
-            self._socket.send_multipart([route, *parts], copy=False, flags=zmq.NOBLOCK)
+            send(self._socket, [route, *parts])
         except zmq.Again:
             return False
         except zmq.ZMQError as error:

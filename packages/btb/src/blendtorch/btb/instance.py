@@ -129,7 +129,9 @@ def finish() -> None:
 
 def exchange_when_due() -> None:
     """End an episode, as far as this process goes: where it has made enough samples, or is too large, raise `Exchange`."""
-    if _spec is None or (made := _frames() - _frames_before) == 0:
+    if _spec is None or (_spec.recycle_after is None and _spec.memory_limit_mb is None):
+        return
+    if (made := _frames() - _frames_before) == 0:
         return
     enough = _spec.recycle_after is not None and made >= _spec.recycle_after
     if enough or (_spec.memory_limit_mb is not None and _own_bytes() > _spec.memory_limit_mb << 20):

@@ -1,4 +1,4 @@
-"""Calls that are made for each message. In plain numbers: pyzmq's flags are enums, each operation on them takes a microsecond."""
+"""Calls made for each message, in plain numbers: an operation on flags of pyzmq, which are enums, takes a microsecond."""
 
 from collections.abc import Sequence
 

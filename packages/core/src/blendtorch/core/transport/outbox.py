@@ -56,8 +56,6 @@ class Consumer:
         Its process, where that is on this machine.
     held : dict of int to Parcel
         By sequence number, in the order in which they were sent.
-    left : list of Parcel
-        What it held when it left.
     number : int
         How many messages it was sent.
     told : bool
@@ -74,7 +72,6 @@ class Consumer:
     ring: int | None = None
     pid: int | None = None
     held: dict[int, Parcel] = field(default_factory=dict)
-    left: list[Parcel] = field(default_factory=list)
     number: int = 0
     told: bool = False
     pings: int = 0
@@ -143,13 +140,13 @@ class Outbox:
         goes_on : bool
             The numbers began in another process: it may have yielded what came from there.
         """
+        had = self._given_up.pop(consumer.name, set())
         if (old := self._by_name.get(consumer.name)) is not None:
+            had = set(old.held)
             self._remove(old)
-        given_up = self._given_up.pop(consumer.name, set())
         self._by_name[consumer.name] = self._by_route[consumer.route] = consumer
-        said = set(yielded)
-        known = said if goes_on else said & (given_up if old is None else {parcel.sequence for parcel in old.left})
-        for parcel in [parcel for parcel in self.waiting if parcel.sequence in known]:
+        delivered = {sequence for sequence in yielded if goes_on or sequence in had}
+        for parcel in [parcel for parcel in self.waiting if parcel.sequence in delivered]:
             self.waiting.remove(parcel)
             self._release(parcel)
 
@@ -222,7 +219,7 @@ class Outbox:
         self.waiting.extendleft(reversed(consumer.held.values()))
         if len(self.waiting) > 1:
             self.waiting = deque(sorted(self.waiting, key=_sequence))  # several may have left: each sees them in order
-        consumer.left, consumer.held = list(consumer.held.values()), {}
+        consumer.held = {}
 
 
 def _sequence(parcel: Parcel) -> int:

@@ -196,6 +196,7 @@ SCRIPT = """
 import bpy
 import numpy as np
 from blendtorch import btb
+from blendtorch.core.testing import FakePublisher
 args, remainder = btb.parse_blendtorch_args()
 pub = btb.DataPublisher(args.btsockets["DATA"], args.btid)
 scene = bpy.context.scene
@@ -235,7 +236,7 @@ rider = bpy.data.objects.new("Rider", bpy.data.cameras.new("Rider"))
 scene.collection.objects.link(rider)
 rider.parent, rider.scale = cart, (0.5, 3, 1.7)
 
-class Publisher:
+class Publisher(FakePublisher):
     def publish_sample(self, sample, index):
         first = {{key: value for key, value in sample.items() if key not in ("Rider", "objects", "meta")}}
         for view in (first, sample["Rider"]):

@@ -82,16 +82,13 @@ SCRIPT = """
 import bpy
 import numpy as np
 from blendtorch import btb
+from blendtorch.core.testing import FakePublisher
 from mathutils import Matrix, Vector
 args, remainder = btb.parse_blendtorch_args()
 pub = btb.DataPublisher(args.btsockets["DATA"], args.btid)
 DEPTH = {depth!r}
 ALL = ["camera", "boxes2d_loose", "boxes3d", "poses", "keypoints"]
 scene = bpy.context.scene
-
-class Collector(list):
-    def publish_sample(self, sample, index):
-        self.append(sample)
 
 def fresh():
     bpy.ops.wm.read_factory_settings(use_empty=False)
@@ -113,7 +110,7 @@ def add(name, kind=None, parent=None, location=(0, 0, 0), **properties):
     return obj
 
 def run(name, annotators=ALL, **fields):
-    samples, said, error = Collector(), [], ""
+    samples, said, error = FakePublisher(), [], ""
     try:
         btb.Pipeline(annotators=annotators, resolution=(160, 120), notify=said.append, **{{"count": 1, **fields}}).run(samples)
     except Exception as caught:

@@ -12,6 +12,7 @@ SCENE = """
 from blendtorch.btb import blender
 from blendtorch.core import Moment, ObjectOfInterest, SetupContext
 from blendtorch_cycles import Cycles, CyclesOptions, doors
+from blendtorch.core.testing import FakePublisher
 
 scene, camera = bpy.context.scene, bpy.context.scene.camera
 render = scene.render
@@ -220,13 +221,10 @@ bpy.data.objects.remove(bpy.data.objects["Plane"])
 scene.display.shading.light, scene.display.shading.color_type = "FLAT", "SINGLE"
 scene.display.shading.single_color, scene.world.color = (1, 1, 1), (0, 0, 0)
 scene.view_settings.view_transform = "Standard"
-samples = []
-class Keep:
-    def publish_sample(self, sample, index):
-        samples.append(sample)
+samples = FakePublisher()
 for case in views():
     renderers = [{"name": "workbench", "antialiasing": "off"}, {"name": "cycles", "passes": ["depth", "instance_ids"]}]
-    btb.Pipeline(renderers=renderers[:: -1 if case == "shift" else 1], count=2).run(Keep())
+    btb.Pipeline(renderers=renderers[:: -1 if case == "shift" else 1], count=2).run(samples)
     for sample in samples[-2:]:
         flat = {**sample, **sample.get("cycles", {}), **sample.get("workbench", {})}
         pub.publish(case=case, image=flat["image"], depth=flat["depth"], ids=flat["instance_ids"])

@@ -4,6 +4,6 @@
 """
 
 from blendtorch.core.testing.checks import Check, run_checks
-from blendtorch.core.testing.fakes import FakeObject, FakeRenderer, FakeScene, FakeStage, run
+from blendtorch.core.testing.fakes import FakeObject, FakePublisher, FakeRenderer, FakeScene, FakeStage, run
 
-__all__ = ["Check", "FakeObject", "FakeRenderer", "FakeScene", "FakeStage", "run", "run_checks"]
+__all__ = ["Check", "FakeObject", "FakePublisher", "FakeRenderer", "FakeScene", "FakeStage", "run", "run_checks"]

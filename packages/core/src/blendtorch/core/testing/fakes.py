@@ -37,7 +37,7 @@ from blendtorch.core.sampler import Sample, Sampler
 from blendtorch.core.schedule import Share, episodes
 from blendtorch.core.testing.scene import FakeObject, FakeScene, default_objects, draw, facade, look
 
-__all__ = ["FakeObject", "FakeRenderer", "FakeScene", "FakeStage", "Given", "run"]
+__all__ = ["FakeObject", "FakePublisher", "FakeRenderer", "FakeScene", "FakeStage", "Given", "run"]
 
 
 class FakeStage:
@@ -111,6 +111,26 @@ class FakeRenderer(Renderer):
         roots = [obj.root for obj in moment.objects if obj.root is not None]
         arrays = draw(roots, camera, 4 if self.transparent else 3)
         return {name: arrays[name] for name in self.emits}
+
+
+class FakePublisher(list[Sample]):
+    """A list in place of a `blendtorch.btb.DataPublisher`: what a pipeline publishes is copied into it.
+
+    >>> publisher = FakePublisher()
+    >>> publisher.publish_sample({"meta": {"index": 5}}, index=5)
+    >>> publisher
+    [{'meta': {'index': 5}}]
+    """
+
+    sequence = 0
+
+    def publish_sample(self, sample: Sample, index: int) -> None:  # noqa: ARG002 - it is in the sample
+        """Keep a copy of a sample."""
+        self.append(copy.deepcopy(sample))
+
+    def delivered(self, sequence: int) -> bool:  # noqa: ARG002
+        """Nothing was delivered before."""
+        return False
 
 
 class Given(Catalogue):

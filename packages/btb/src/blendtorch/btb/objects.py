@@ -36,9 +36,9 @@ def objects_of_interest(scene: Any, rules: Sequence[ObjectRule] = ()) -> tuple[O
     if carriers:
         return _by_properties(carriers)
     meshes = [obj for obj in _rendered(scene) if obj.type == "MESH"]
-    names = sorted({base_name(obj.name) for obj in meshes})
+    categories = {name: number for number, name in enumerate(sorted({base_name(obj.name) for obj in meshes}), 1)}
     return tuple(
-        ObjectOfInterest(number, obj.name, names.index(base_name(obj.name)) + 1, base_name(obj.name), obj, (obj,))
+        ObjectOfInterest(number, obj.name, categories[base_name(obj.name)], base_name(obj.name), obj, (obj,))
         for number, obj in enumerate(sorted(meshes, key=lambda obj: str(obj.name)), 1)
     )
 
@@ -51,8 +51,10 @@ def base_name(name: str) -> str:
 def table(objects: Sequence[ObjectOfInterest]) -> str:
     """Show categories, with how many instances and objects with geometry each has."""
     rows = [("id", "category", "instances", "meshes")]
-    for identity, name in sorted({(each.category_id, each.category_name) for each in objects}):
-        members = [each for each in objects if each.category_id == identity]
+    of_category: dict[tuple[int, str], list[ObjectOfInterest]] = {}
+    for each in objects:
+        of_category.setdefault((each.category_id, each.category_name), []).append(each)
+    for (identity, name), members in sorted(of_category.items()):
         rows.append((str(identity), name, str(len(members)), str(sum(len(each.parts) for each in members))))
     widths = [max(len(row[column]) for row in rows) for column in range(4)]
     return "\n".join(

@@ -195,9 +195,12 @@ class Pipeline:
         def publish() -> None:
             frame = animation.frameid - first
             if not self._episode.first <= frame <= self._episode.last:
+                if 0 <= frame < self._episode.first:
+                    self._sampler.skip(frame)
                 return
             if publisher.delivered(publisher.sequence):
                 publisher.skip_to(publisher.sequence + 1)
+                self._sampler.skip(frame)
             else:
                 sample = self._sampler.sample(frame)
                 publisher.publish_sample(sample, sample["meta"]["index"])

@@ -12,7 +12,7 @@ One process, one thread: everything here is called from the main thread of a Ble
             for each camera:
                 renderer.render(moment, camera)
                 randomizer.retouch(moment, camera, image, rng)
-                annotator.annotate(moment, camera, inputs)
+                annotator.annotate(moment, camera, inputs)     or observe, where no sample is made
             ... the sample is published ...
     close()                               once, also after an error
 
@@ -41,6 +41,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 from blendtorch.core import geometry
+from blendtorch.core.errors import SceneError
 from blendtorch.core.payload import ArraySpec
 
 INTERFACE = 1  # the version of these interfaces; a class says for which one it was written
@@ -99,6 +100,19 @@ class ObjectOfInterest:
     category_name: str
     root: Any
     parts: tuple[Any, ...]
+
+    def require_frame(self) -> None:
+        """Refuse an instance that has no frame of its own.
+
+        Raises
+        ------
+        SceneError
+        """
+        if self.root is None:
+            raise SceneError(
+                f"collection {self.name!r} has several objects without a parent in it, so it has no frame of its own: "
+                "parent them to one empty in the collection, or choose instance='object' or 'root' in `objects`"
+            )
 
 
 @dataclass(frozen=True)
@@ -364,6 +378,12 @@ class Annotator(Plugin):
         inputs : mapping of str to mapping
             By the names in `needs` and `uses`: the arrays that the annotator of this name emits. An array of a renderer is
             `inputs["depth"]["depth"]`.
+        """
+
+    def observe(self, moment: Moment, camera: CameraView) -> None:
+        """Look at an evaluated frame of the episode of which no sample is made: it is not wanted, or was delivered before.
+
+        For annotators that compare a frame with the one before. Without it their labels would depend on which samples are made.
         """
 
 

@@ -15,6 +15,7 @@ from blendtorch.core.composition import Composition, Part
 from blendtorch.core.configuration import RunConfiguration
 from blendtorch.core.errors import BlendtorchError, ConfigurationError, PluginError
 from blendtorch.core.interfaces import (
+    Annotator,
     CameraView,
     Moment,
     ObjectOfInterest,
@@ -90,6 +91,7 @@ class Sampler:
         self._stage = stage
         self._btid = btid
         self._retouchers = [part for part in composition.randomizers if type(part.plugin).retouch is not Randomizer.retouch]
+        self._observers = [part for part in composition.annotators if type(part.plugin).observe is not Annotator.observe]
         self._open = list(composition)
         self._declared = {part: dict(part.plugin.emits) for part in composition if part.kind != "randomizer"}
         self._accepted: dict[tuple[Part[Any], str], Any] = {}  # what was checked already: dtypes and shapes
@@ -142,6 +144,15 @@ class Sampler:
     def before_frame(self, frame: int) -> None:
         """Randomize what is drawn for each frame; `frame` counts from 0."""
         self._randomize("frame", frame, (self._episode, frame))
+
+    def skip(self, frame: int) -> None:
+        """Show the evaluated frame, of which no sample is made, to those who compare frames."""
+        if self._observers:
+            moment = self._moment(frame)
+            for camera in self._stage.cameras:
+                view = self._stage.view(camera)
+                for part in self._observers:
+                    call(part, part.plugin.observe, moment, view)
 
     def sample(self, frame: int) -> Sample:
         """Render and label the evaluated frame.

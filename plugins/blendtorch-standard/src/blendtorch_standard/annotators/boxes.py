@@ -8,7 +8,7 @@ from blendtorch.core.geometry import Array
 from blendtorch.core.interfaces import Arrays
 from blendtorch.core.solids import box_corners, clip_depth
 
-from blendtorch_standard.annotators.instances import Wireframe, own_boxes, require_frames, rigid_camera, wireframes
+from blendtorch_standard.annotators.instances import Wireframe, own_boxes, rigid_camera, wireframes
 
 
 class Boxes2DLoose(Annotator):
@@ -94,7 +94,8 @@ class Boxes3D(Annotator):
 
     def setup(self, context: SetupContext) -> None:
         """Refuse instances without a frame."""
-        require_frames(context.objects)
+        for each in context.objects:
+            each.require_frame()
 
     def annotate(self, moment: Moment, camera: CameraView, inputs: Mapping[str, Arrays]) -> Arrays:  # noqa: ARG002
         """Carry the boxes into the camera frame."""

@@ -82,21 +82,6 @@ def own_boxes(moment: Moment) -> Sequence[OwnBox | None]:
     return found
 
 
-def require_frames(objects: Sequence[ObjectOfInterest]) -> None:
-    """Refuse instances that have no frame of their own.
-
-    Raises
-    ------
-    SceneError
-    """
-    for each in objects:
-        if each.root is None:
-            raise SceneError(
-                f"collection {each.name!r} has several objects without a parent in it, so it has no frame of its own: "
-                "parent them to one empty in the collection, or choose instance='object' or 'root' in `objects`"
-            )
-
-
 def rigid_camera(camera: CameraView) -> Array:
     """Return `camera_from_world`, shape (4, 4), as a rigid motion.
 

@@ -12,7 +12,7 @@ from blendtorch.core.errors import ConfigurationError, SceneError
 from blendtorch.core.geometry import Array
 from blendtorch.core.interfaces import Arrays
 
-from blendtorch_standard.annotators.instances import require_frames, shown, wireframes
+from blendtorch_standard.annotators.instances import shown, wireframes
 from blendtorch_standard.annotators.marks import Box, Empties, Marks, VertexGroups, Vertices
 from blendtorch_standard.annotators.occlusion import occluded_by_depth, occluded_by_rays
 
@@ -165,7 +165,7 @@ class Keypoints(Annotator):
         empties = Empties(instance)
         if source == "empties" or (source == "auto" and empties.names):
             return empties
-        require_frames([instance])
+        instance.require_frame()
         return Box()
 
     def _read_pairs(self, column: Mapping[str, int]) -> dict[str, npt.NDArray[np.int64]]:

@@ -6,7 +6,7 @@ import numpy as np
 from blendtorch.core import Annotator, ArraySpec, CameraView, Moment, SetupContext
 from blendtorch.core.interfaces import Arrays
 
-from blendtorch_standard.annotators.instances import own_boxes, require_frames, rigid_camera
+from blendtorch_standard.annotators.instances import own_boxes, rigid_camera
 
 
 class Poses(Annotator):
@@ -43,7 +43,8 @@ class Poses(Annotator):
 
     def setup(self, context: SetupContext) -> None:
         """Refuse instances without a frame."""
-        require_frames(context.objects)
+        for each in context.objects:
+            each.require_frame()
 
     def annotate(self, moment: Moment, camera: CameraView, inputs: Mapping[str, Arrays]) -> Arrays:  # noqa: ARG002
         """Carry the frames into the camera frame."""

@@ -198,6 +198,8 @@ def run(*classes: type[Plugin], stage: FakeStage | None = None, share: Share | N
                     stage.scene.frame_set(first + frame)
                     if frame >= episode.first:
                         samples.append(copy.deepcopy(sampler.sample(frame)))
+                    elif frame >= 0:
+                        sampler.skip(frame)
         finally:
             sampler.close()
     return samples

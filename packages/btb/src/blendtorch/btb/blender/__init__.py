@@ -4,8 +4,9 @@ What differs between Blender versions, and what it takes to work without a windo
 """
 
 from blendtorch.btb.blender.cameras import lens, scene_camera, view, world_matrix
-from blendtorch.btb.blender.drawing import Viewport, find_view3d, gpu_device, start_gpu
+from blendtorch.btb.blender.drawing import Viewport, draw_instances, find_view3d, gpu_device, start_gpu
 from blendtorch.btb.blender.images import free_image, load_image, read_picture
+from blendtorch.btb.blender.instances import GeometryChanges, Instance, Triangles, instances, triangles
 from blendtorch.btb.blender.meshes import Mesh, depsgraph, mesh
 from blendtorch.btb.blender.physics import rigid_body, rigid_body_world
 from blendtorch.btb.blender.scene import (
@@ -24,15 +25,20 @@ from blendtorch.btb.blender.versions import VERSION, eevee, film_arguments
 
 __all__ = [
     "VERSION",
+    "GeometryChanges",
+    "Instance",
     "Mesh",
+    "Triangles",
     "Viewport",
     "check_scene",
     "depsgraph",
+    "draw_instances",
     "eevee",
     "film_arguments",
     "find_view3d",
     "free_image",
     "gpu_device",
+    "instances",
     "lens",
     "load_image",
     "matching",
@@ -55,6 +61,7 @@ __all__ = [
     "set_rotation",
     "start_gpu",
     "surface_input",
+    "triangles",
     "view",
     "world_matrix",
 ]

@@ -1,5 +1,6 @@
 """Drawing into memory with the engine of the viewport: no window, no file."""
 
+import sys
 from typing import Any
 
 import bpy
@@ -7,7 +8,7 @@ import gpu
 import mathutils
 import numpy as np
 import numpy.typing as npt
-from blendtorch.btb.blender import versions
+from blendtorch.btb.blender import egl, versions
 from blendtorch.btb.blender.meshes import depsgraph
 from blendtorch.core.errors import SceneError
 from blendtorch.core.geometry import CAMERA_FROM_BLENDER_CAMERA
@@ -21,10 +22,17 @@ def start_gpu() -> None:
 
     In background Blender refuses to draw until a context exists. From 5.2 on `gpu.init` makes it; before that a render
     does, here of an empty scene of our own at 8x8 pixels, so that no handler or setting of the user's scene takes part.
+
+    Raises
+    ------
+    SceneError
+        If no context can be made: says what to install.
     """
     global _gpu_started
     if _gpu_started or not bpy.app.background:
         return
+    if sys.platform == "linux" and (error := egl.context_error(versions.opengl())):
+        raise SceneError(f"Blender cannot draw here: {error}")
     if hasattr(gpu, "init"):
         gpu.init()
     else:
@@ -174,3 +182,17 @@ class Viewport:
                 "set scene.render.engine to BLENDER_WORKBENCH or EEVEE, or the shading to SOLID"
             )
         self.space.overlay.show_overlays = self._overlays
+
+
+def draw_instances(batch: Any, shader: Any, first: int, count: int) -> None:
+    """Draw a batch `count` times, with the uniform `first` of the bound shader at `first`; `gl_InstanceID` counts from 0.
+
+    Blender 3.4 has no such call: there `first` counts, and `gl_InstanceID` stays 0.
+    """
+    if hasattr(batch, "draw_instanced"):
+        shader.uniform_int("first", first)
+        batch.draw_instanced(shader, instance_start=0, instance_count=count)
+        return
+    for number in range(first, first + count):
+        shader.uniform_int("first", number)
+        batch.draw(shader)

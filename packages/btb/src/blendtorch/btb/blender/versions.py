@@ -3,6 +3,8 @@
 from typing import Any
 
 import bpy
+import numpy as np
+import numpy.typing as npt
 from blendtorch.core.errors import SceneError
 
 VERSION: tuple[int, int, int] = tuple(bpy.app.version)
@@ -11,6 +13,11 @@ VERSION: tuple[int, int, int] = tuple(bpy.app.version)
 def eevee() -> str:
     """Name EEVEE as `scene.render.engine` wants it in this Blender."""
     return "BLENDER_EEVEE_NEXT" if (4, 2, 0) <= VERSION < (5, 0, 0) else "BLENDER_EEVEE"
+
+
+def opengl() -> tuple[int, int]:
+    """Name the version of OpenGL that this Blender needs."""
+    return (4, 3) if VERSION >= (4, 0, 0) else (3, 3)
 
 
 def film_arguments(scene: Any, alpha: bool) -> dict[str, bool]:
@@ -59,3 +66,18 @@ def _of_action(action: Any, slot: Any) -> list[Any]:
         return []
     bags = [strip.channelbag(slot) for layer in action.layers for strip in layer.strips if strip.type == "KEYFRAME"]
     return [curve for bag in bags if bag for curve in bag.fcurves]
+
+
+def corner_normals(data: Any) -> npt.NDArray[np.float32]:
+    """Read the normals of the corners of an evaluated mesh, as they are shaded; shape (L, 3).
+
+    From 4.1 on they are there; before they are computed on demand.
+    """
+    normals = np.empty((len(data.loops), 3), np.float32)
+    if hasattr(data, "corner_normals"):
+        data.corner_normals.foreach_get("vector", normals.ravel())
+        return normals
+    data.calc_normals_split()
+    data.loops.foreach_get("normal", normals.ravel())
+    data.free_normals_split()
+    return normals

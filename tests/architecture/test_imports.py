@@ -14,6 +14,7 @@ FORBIDDEN = {
     "packages/btb": ["torch", "blendtorch.btt"],
     "plugins/blendtorch-standard": ["torch", *BLENDER, "blendtorch.btt", "blendtorch.btb"],
     "plugins/blendtorch-cycles": ["torch", *BLENDER, "blendtorch.btt", "blendtorch.btb"],
+    "plugins/blendtorch-gbuffer": ["torch", *BLENDER, "blendtorch.btt", "blendtorch.btb"],
 }
 PACKAGES = [name for name in FORBIDDEN if name.startswith("packages")]
 CODE = """

@@ -29,12 +29,11 @@ KINDS: dict[Kind, type[Plugin]] = {"renderer": Renderer, "annotator": Annotator,
 GROUP = "blendtorch"
 DISABLE_VARIABLE = "BLENDTORCH_DISABLE_PLUGINS"
 # Where the names of ours are, for who has not installed them.
-OURS = {
-    "cycles": "blendtorch-cycles",
-    "depth": "blendtorch-gbuffer",
-    "normals": "blendtorch-gbuffer",
-    "instance_ids": "blendtorch-gbuffer",
-}
+_GBUFFER = (
+    "depth distance normals position uv object_coordinates instance_ids category_ids material_ids flow boxes2d_tight "
+    "boxes2d_amodal visibility masks_amodal"
+)
+OURS = {"cycles": "blendtorch-cycles", **dict.fromkeys(_GBUFFER.split(), "blendtorch-gbuffer")}
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 

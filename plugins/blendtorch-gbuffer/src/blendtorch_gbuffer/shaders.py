@@ -1,0 +1,189 @@
+"""The shaders: one draw call for all instances of a mesh, one texture with what belongs to each of them.
+
+Row `i` of the texture `instances` has what is known of instance `i`: the rows of `camera_from_object` and so on, see `Column`.
+Where a graphics card has textures of 16384 rows at most, it goes on in the columns to the right.
+
+The picture is drawn with row 0 on top: y points down in the camera frame, and up in OpenGL's memory.
+"""
+
+from collections.abc import Sequence
+from enum import IntEnum
+from typing import Any
+
+PAGE = 4096  # rows of the texture
+CHANNELS = {"normals": 4, "depth": 1, "instance_ids": 1, "uv": 2, "object_coordinates": 4, "materials": 2}
+
+
+class Column(IntEnum):
+    """What the columns of the texture hold."""
+
+    CAMERA_FROM_OBJECT = 0  # three rows of a matrix
+    ABOUT = 3  # instance id, 1 or -1 where it is mirrored, 1 where it is a hole, number
+    COORDINATES_FROM_OBJECT = 4
+    TARGET_FROM_OBJECT = 4  # for flow: the camera frame of the other moment
+    COUNT = 7
+
+
+_FUNCTIONS = f"""
+vec4 of_instance(int number, int column)
+{{
+  return texelFetch(instances, ivec2(number / {PAGE} * {int(Column.COUNT)} + column, number % {PAGE}), 0);
+}}
+
+vec3 transformed(int number, int column, vec3 point)
+{{
+  vec4 p = vec4(point, 1.0), x = of_instance(number, column), y = of_instance(number, column + 1);
+  return vec3(dot(x, p), dot(y, p), dot(of_instance(number, column + 2), p));
+}}
+
+vec4 projected(vec3 point)
+{{
+  float w = mix(point.z, 1.0, clip.z);
+  return vec4(lens.x * point.x + lens.y * w, lens.z * point.y + lens.w * w, clip.x * point.z + clip.y, w);
+}}
+"""
+
+# For each output: type, what the vertex shader adds, what the fragment shader writes.
+_OUTPUTS = {
+    "normals": (
+        "VEC4",
+        """
+  vec3 x = of_instance(number, 0).xyz, y = of_instance(number, 1).xyz, z = of_instance(number, 2).xyz;
+  vec3 turned = about.y * vec3(dot(cross(y, z), normal), dot(cross(z, x), normal), dot(cross(x, y), normal));
+  normal_camera = turned / max(length(turned), 1e-30);  // before it is interpolated, as renderers do
+""",
+        # Counter-clockwise is front in OpenGL; here y points the other way.
+        "vec4(is_hole ? vec3(0.0) : normalize(normal_camera) * (gl_FrontFacing ? -about_flat.y : about_flat.y), 0.0)",
+    ),
+    "depth": ("FLOAT", "  depth_camera = point.z;\n", "is_hole ? far_away : depth_camera"),
+    "instance_ids": ("FLOAT", "", "is_hole ? 0.0 : about_flat.x"),
+    "uv": ("VEC2", "  uv_surface = uv;\n", "is_hole ? vec2(0.0) : uv_surface"),
+    "object_coordinates": (
+        "VEC4",
+        f"  coordinates = transformed(number, {int(Column.COORDINATES_FROM_OBJECT)}, position);\n",
+        "vec4(is_hole ? vec3(0.0) : coordinates, is_hole || about_flat.x == 0.0 ? 0.0 : 1.0)",
+    ),
+    "materials": ("VEC2", "  material_slot = material;\n", "is_hole ? vec2(0.0) : vec2(about_flat.w + 1.0, material_slot)"),
+}
+_SMOOTH = {
+    "normals": ("VEC3", "normal_camera"),
+    "depth": ("FLOAT", "depth_camera"),
+    "uv": ("VEC2", "uv_surface"),
+    "object_coordinates": ("VEC3", "coordinates"),
+}
+_ATTRIBUTES = {"normals": ("VEC3", "normal"), "uv": ("VEC2", "uv"), "materials": ("FLOAT", "material")}
+
+
+def attributes(outputs: Sequence[str]) -> list[str]:
+    """Name the vertex attributes that a shader of `surface` reads."""
+    return ["position", *(_ATTRIBUTES[name][1] for name in outputs if name in _ATTRIBUTES)]
+
+
+def surface(outputs: Sequence[str]) -> Any:
+    """Make the shader that draws the surfaces nearest to the camera.
+
+    Parameters
+    ----------
+    outputs : sequence of str
+        Which maps, in the order of the textures that they are drawn into.
+    """
+    import gpu
+
+    info, varyings = _begin("surface")
+    varyings.flat("VEC4", "about_flat")
+    vertex, fragment = "", ""
+    for location, name in enumerate([name for name in outputs if name in _ATTRIBUTES], 1):
+        info.vertex_in(location, *_ATTRIBUTES[name])
+    for slot, name in enumerate(outputs):
+        kind, added, written = _OUTPUTS[name]
+        if name in _SMOOTH:
+            varyings.smooth(*_SMOOTH[name])
+        if name == "materials":
+            varyings.flat("FLOAT", "material_slot")
+        info.fragment_out(slot, kind, f"out_{name}")
+        vertex += added
+        fragment += f"  out_{name} = {written};\n"
+    info.vertex_out(varyings)
+    info.vertex_source(
+        _FUNCTIONS
+        + "void main()\n{\n  int number = first + gl_InstanceID;\n"
+        + f"  vec3 point = transformed(number, {int(Column.CAMERA_FROM_OBJECT)}, position);\n"
+        + f"  vec4 about = of_instance(number, {int(Column.ABOUT)});\n"
+        + "  about_flat = about;\n"
+        + vertex
+        + "  gl_Position = projected(point);\n}\n"
+    )
+    if "depth" in outputs:
+        info.push_constant("FLOAT", "far_away")
+    info.fragment_source("void main()\n{\n  bool is_hole = about_flat.z > 0.5;\n" + fragment + "}\n")
+    return gpu.shader.create_from_info(info)
+
+
+_FLOW_VERTEX = f"""
+void main()
+{{
+  int number = first + gl_InstanceID;
+  vec3 point = transformed(number, {int(Column.CAMERA_FROM_OBJECT)}, position);
+  about_flat = of_instance(number, {int(Column.ABOUT)});
+  depth_camera = point.z;
+  target = transformed(number, {int(Column.TARGET_FROM_OBJECT)}, target_position);
+  gl_Position = projected(point);
+}}
+"""
+_FLOW_FRAGMENT = """
+void main()
+{
+  bool is_hole = about_flat.z > 0.5;
+  bool is_new = about_flat.x < 0.0;
+  float w = mix(target.z, 1.0, target_clip.z);
+  vec2 xy = (target_lens.xz * target.xy + target_lens.yw * w) / w;
+  ivec2 size = textureSize(target_depth, 0);
+  bool is_seen = target.z >= target_clip.x && target.z <= target_clip.y && all(greaterThanEqual(xy, vec2(0.0)))
+    && all(lessThanEqual(xy, vec2(size)));
+  if (is_seen) {
+    // Hidden is what lies behind all four pixels around the place: their depths enclose that of a surface through it.
+    ivec2 low = ivec2(floor(xy - 0.5)), high = min(low + 1, size - 1);
+    low = max(low, ivec2(0));
+    float a = texelFetch(target_depth, low, 0).x, b = texelFetch(target_depth, ivec2(high.x, low.y), 0).x;
+    float c = texelFetch(target_depth, ivec2(low.x, high.y), 0).x, d = texelFetch(target_depth, high, 0).x;
+    is_seen = target.z <= max(max(a, b), max(c, d)) * 1.0001;
+  }
+  // 0: nothing is here, or there nothing to go to. 1: seen at the other moment. 2: hidden, or out of the picture. 3: behind.
+  float status = is_hole ? 0.0 : is_new || target.z <= 0.0 && target_clip.z == 0.0 ? 3.0 : is_seen ? 1.0 : 2.0;
+  out_flow = vec4(xy - gl_FragCoord.xy, status, 0.0);
+  out_depth = is_hole ? far_away : depth_camera;
+}
+"""
+
+
+def flow() -> Any:
+    """Make the shader that draws where each surface is at another moment: `x, y, status`, and the depth."""
+    import gpu
+
+    info, varyings = _begin("flow")
+    varyings.flat("VEC4", "about_flat")
+    varyings.smooth("FLOAT", "depth_camera")
+    varyings.smooth("VEC3", "target")
+    info.vertex_out(varyings)
+    info.vertex_in(1, "VEC3", "target_position")
+    info.sampler(1, "FLOAT_2D", "target_depth")
+    info.push_constant("VEC4", "target_lens")
+    info.push_constant("VEC3", "target_clip")
+    info.push_constant("FLOAT", "far_away")
+    info.fragment_out(0, "VEC4", "out_flow")
+    info.fragment_out(1, "FLOAT", "out_depth")
+    info.vertex_source(_FUNCTIONS + _FLOW_VERTEX)
+    info.fragment_source(_FLOW_FRAGMENT)
+    return gpu.shader.create_from_info(info)
+
+
+def _begin(name: str) -> tuple[Any, Any]:
+    import gpu
+
+    info = gpu.types.GPUShaderCreateInfo()
+    info.sampler(0, "FLOAT_2D", "instances")
+    info.push_constant("VEC4", "lens")
+    info.push_constant("VEC3", "clip")
+    info.push_constant("INT", "first")
+    info.vertex_in(0, "VEC3", "position")
+    return info, gpu.types.GPUStageInterfaceInfo(f"blendtorch_{name}")

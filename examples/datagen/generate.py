@@ -9,13 +9,9 @@ import argparse
 import warnings
 from pathlib import Path
 
-import matplotlib
 from blendtorch import btt
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader
-
-matplotlib.use("Agg")  # pictures go to files: no display is needed
-import matplotlib.pyplot as plt
 
 HERE = Path(__file__).parent
 # DataLoader warns when there are more workers than CPUs; these wait for Blender most of the time.
@@ -24,22 +20,8 @@ warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
 
 def save_batch(batch, path):
     """Draw the pictures of a batch, with the projected vertices on them, as one picture file."""
-    images, points = batch["image"].numpy(), batch["xy"].numpy()
-    height, width = images.shape[1:3]
-    columns = 2 if len(images) > 1 else 1
-    rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(columns * width / 100, rows * height / 100), dpi=100, squeeze=False)
-    for axis in axes.flat:
-        axis.set_axis_off()
-    for axis, image, xy in zip(axes.flat, images, points):
-        # Pixel coordinates count from the corner of the image: its edges are 0 and width.
-        axis.imshow(image, extent=(0, width, height, 0))
-        axis.scatter(xy[:, 0], xy[:, 1], s=8, c="yellow", edgecolors="black", linewidths=0.4)
-        axis.set_xlim(0, width)
-        axis.set_ylim(height, 0)
-    figure.subplots_adjust(0, 0, 1, 1, 0, 0)
-    figure.savefig(path)
-    plt.close(figure)
+    samples = [{"image": item["image"], "keypoints": {"xy": item["xy"][None]}} for item in btt.unbatch(batch)]
+    btt.contact_sheet(samples, columns=2 if len(samples) > 1 else 1).savefig(path)
 
 
 def main():

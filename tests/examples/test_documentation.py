@@ -87,7 +87,11 @@ def test_the_readme_names_every_plugin_of_ours():
     from blendtorch.core.discovery import Catalogue
 
     text = (REPOSITORY / "README.md").read_text()
-    ours = [found for found in Catalogue().all() if found.source.distribution in ("blendtorch-standard", "blendtorch-cycles")]
+    ours = [
+        found
+        for found in Catalogue().all()
+        if found.source.distribution in ("blendtorch-standard", "blendtorch-cycles", "blendtorch-gbuffer")
+    ]
     assert len(ours) >= 20
     assert [found.name for found in ours if f"`{found.name}`" not in text] == []
 
@@ -99,7 +103,7 @@ def test_the_commands_of_the_pages_exist():
     tree = ast.parse((REPOSITORY / "noxfile.py").read_text())
     sessions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list}
     assert {"demo", "tests", "matrix", "lint", "types", "imports", "bench", "wheels"} <= sessions
-    for page in (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), EXAMPLE / "README.md"):
+    for page in (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("examples/*/README.md")):
         text = page.read_text()
         for line in re.findall(r"noxfile\.py -s ([a-z ]+)", text):
             assert set(line.split()) <= sessions, page
@@ -127,3 +131,21 @@ def test_each_row_of_the_fault_table_has_its_test():
     assert sorted(set(named) - tests) == []
     for row in re.findall(r"^\| (?!what)(?!-).*$", page, re.MULTILINE):
         assert "`test_" in row or "nox -s" in row, row
+
+
+@pytest.mark.blender
+def test_every_label_on_one_sheet(blender, tmp_path):
+    environment = {"BLENDTORCH_BLENDER": blender} if blender else {}
+    result = run(REPOSITORY / "examples" / "labels" / "every_label.py", "--count", "1", cwd=tmp_path, **environment)
+    assert result.returncode == 0, result.stderr
+    assert "Sample 1: the objects are visible to " in result.stdout
+    assert (tmp_path / "labels.png").stat().st_size > 20_000
+
+
+def test_the_page_of_labels_runs(tmp_path):
+    (program,) = blocks(REPOSITORY / "docs" / "labels.md", "python")
+    shutil.copy(EXAMPLE / "cube.blend", tmp_path)
+    (tmp_path / "sheet.py").write_text(program)
+    result = run("sheet.py", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "sheet.png").stat().st_size > 20_000

@@ -349,7 +349,7 @@ for seed, kind in enumerate(("PERSP", "ORTHO", "PERSP")):
             assert visibility["visible"][row] == (ids == row + 1).sum()
             assert visibility["amodal"][row] == masks[row].sum()
             for name, mask in (("boxes2d_tight", ids == row + 1), ("boxes2d_amodal", masks[row])):
-                box, valid = item[name]["box"][row], item[name]["valid"][row]
+                box, valid = item[name]["xyxy"][row], item[name]["valid"][row]
                 assert valid == mask.any() == np.isfinite(box).all()
                 if valid:
                     y, x = np.nonzero(mask)
@@ -360,7 +360,7 @@ for seed, kind in enumerate(("PERSP", "ORTHO", "PERSP")):
         assert (item["boxes2d_amodal"]["truncated"] == loose["truncated"])[seen].all()
         # The loose box encloses the pixels whose centres it has; 1 px for what is thinner than that.
         inside = ~loose["truncated"] & seen
-        assert np.abs(item["boxes2d_amodal"]["box"] - loose["clipped"])[inside].max(initial=0) < 1.5
+        assert np.abs(item["boxes2d_amodal"]["xyxy"] - loose["clipped"])[inside].max(initial=0) < 1.5
     assert items[2]["visibility"]["truncated"].any()
 
 

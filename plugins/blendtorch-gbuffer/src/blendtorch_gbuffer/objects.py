@@ -15,7 +15,7 @@ Bools = npt.NDArray[np.bool_]
 class Boxes2DTight(Sharing):
     """Boxes around the pixels that show an object.
 
-    box : ndarray, shape (N, 4), float64, px
+    xyxy : ndarray, shape (N, 4), float64, px
         x_min, y_min, x_max, y_max from the corner of the image: a single pixel has a box of 1 by 1.
     exact : ndarray, shape (N,), bool
         False for an object that not every renderer shows as it is drawn here: it is transparent, has hair, ...
@@ -30,7 +30,7 @@ class Boxes2DTight(Sharing):
     def emits(self) -> Mapping[str, ArraySpec]:
         """See the class."""
         return {
-            "box": ArraySpec("float64", ("objects", 4), unit="px"),
+            "xyxy": ArraySpec("float64", ("objects", 4), unit="px"),
             "exact": ArraySpec("bool", ("objects",)),
             "valid": ArraySpec("bool", ("objects",)),
         }
@@ -42,13 +42,13 @@ class Boxes2DTight(Sharing):
         boxes = np.full((len(moment.objects), 4), np.nan)
         for row, each in enumerate(silhouettes):
             boxes[row] = box_of(ids[each.window] == row + 1, each.x, each.y)
-        return {"box": boxes, "exact": self.gbuffer.exact.copy(), "valid": np.isfinite(boxes[:, 0])}
+        return {"xyxy": boxes, "exact": self.gbuffer.exact.copy(), "valid": np.isfinite(boxes[:, 0])}
 
 
 class Boxes2DAmodal(Sharing):
     """Boxes around the pixels that would show an object if nothing stood in front of it.
 
-    box : ndarray, shape (N, 4), float64, px
+    xyxy : ndarray, shape (N, 4), float64, px
         x_min, y_min, x_max, y_max from the corner of the image.
     truncated : ndarray, shape (N,), bool
         The border of the image, or the near or the far plane cuts the object.
@@ -65,7 +65,7 @@ class Boxes2DAmodal(Sharing):
     def emits(self) -> Mapping[str, ArraySpec]:
         """See the class."""
         return {
-            "box": ArraySpec("float64", ("objects", 4), unit="px"),
+            "xyxy": ArraySpec("float64", ("objects", 4), unit="px"),
             "truncated": ArraySpec("bool", ("objects",)),
             "exact": ArraySpec("bool", ("objects",)),
             "valid": ArraySpec("bool", ("objects",)),
@@ -77,7 +77,7 @@ class Boxes2DAmodal(Sharing):
         boxes = np.array([box_of(each.mask, each.x, each.y) for each in silhouettes]).reshape(-1, 4)
         valid = np.isfinite(boxes[:, 0])
         truncated = np.array([each.truncated for each in silhouettes], bool) & valid
-        return {"box": boxes, "truncated": truncated, "exact": self.gbuffer.exact.copy(), "valid": valid}
+        return {"xyxy": boxes, "truncated": truncated, "exact": self.gbuffer.exact.copy(), "valid": valid}
 
 
 class Visibility(Sharing):

@@ -6,6 +6,7 @@ from blendtorch.btt import colors, targets
 from blendtorch.btt.collation import collate
 from blendtorch.btt.configuration import load_configuration
 from blendtorch.btt.dataset import RemoteIterableDataset
+from blendtorch.btt.drawing import contact_sheet, draw, unbatch
 from blendtorch.btt.launch_info import Addresses, LaunchInfo
 from blendtorch.btt.launcher import BlenderLauncher
 from blendtorch.btt.runtimes import discover_blender
@@ -26,10 +27,13 @@ __all__ = [
     "StreamStats",
     "collate",
     "colors",
+    "contact_sheet",
     "discover_blender",
+    "draw",
     "load_configuration",
     "stream",
     "targets",
+    "unbatch",
 ]
 
 

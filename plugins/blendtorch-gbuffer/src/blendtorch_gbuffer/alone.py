@@ -1,7 +1,7 @@
 """Each object of interest drawn alone: what of it lies in the picture, whatever stands in front of it."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ class Silhouette:
         return slice(self.y, self.y + self.mask.shape[0]), slice(self.x, self.x + self.mask.shape[1])
 
 
-NOWHERE = Silhouette(0, 0, np.zeros((0, 0), bool), truncated=False)
+_NO_PIXELS = np.zeros((0, 0), bool)
 
 
 class Region:
@@ -90,21 +90,21 @@ class Region:
 
 
 class SilhouetteTarget:
-    """Where objects are drawn alone.
+    """Where objects are drawn alone: side by side, each in the region of the picture that it can be in; one read has all.
 
-    One after the other goes into one texture, with its id for a color and without a depth test: what has its color then is it,
-    so nothing needs to be cleared between two. Only the region that an object can be in is read.
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width of the picture.
     """
 
     def __init__(self, shape: tuple[int, int]) -> None:
-        import gpu
-
         self.shape = shape
-        self._texture = gpu.types.GPUTexture(shape[::-1], format="R32F")
-        self._framebuffer = gpu.types.GPUFrameBuffer(color_slots=[self._texture])
-        self._memory = np.empty(shape[0] * shape[1], np.float32)
+        self._height = 0
+        self._texture: Any = None
+        self._framebuffer: Any = None
 
-    def draw(self, what: Drawn, count: int, region: Region, shader: Any, uniforms: Any) -> Iterator[Silhouette]:
+    def draw(self, what: Drawn, count: int, region: Region, shader: Any, uniforms: Callable[[Any], None]) -> list[Silhouette]:
         """Draw the objects with the ids 1 to `count`.
 
         Parameters
@@ -117,34 +117,90 @@ class SilhouetteTarget:
         uniforms : callable
             Called with the shader once it is bound: sets its uniforms.
         """
+        members = _members(what.ids, count)[1:]
+        windows = [region.window(own) if len(own) else (0, 0, 0, 0) for own in members]
+        found = [Silhouette(0, 0, _NO_PIXELS, truncated=bool(len(own)) and region.truncated(own)) for own in members]
+        for placed in packed([(width, height) for _, _, width, height in windows], self.shape[1]):
+            pixels = self._draw_side_by_side(what, members, windows, placed, shader, uniforms)
+            for number, column, row in placed:
+                x, y, width, height = windows[number]
+                mask = pixels[row : row + height, column : column + width] > 0
+                found[number] = Silhouette(x, y, mask, found[number].truncated)
+        return found
+
+    def _draw_side_by_side(
+        self,
+        what: Drawn,
+        members: Sequence[npt.NDArray[np.int64]],
+        windows: Sequence[tuple[int, int, int, int]],
+        placed: Sequence[tuple[int, int, int]],
+        shader: Any,
+        uniforms: Callable[[Any], None],
+    ) -> npt.NDArray[np.float32]:
         import gpu
         from blendtorch.btb import blender
 
-        members = _members(what.ids, count)
+        height = max(row + windows[number][3] for number, _, row in placed)
+        if height > self._height:
+            self._height = -(-height // 256) * 256
+            self._texture = gpu.types.GPUTexture((self.shape[1], self._height), format="R32F")
+            self._framebuffer = gpu.types.GPUFrameBuffer(color_slots=[self._texture])
+        pixels = np.empty((height, self.shape[1], 1), np.float32)
         with self._framebuffer.bind():
-            gpu.state.viewport_set(0, 0, *self.shape[::-1])
+            self._texture.clear(format="FLOAT", value=(0.0,))
             gpu.state.depth_test_set("NONE")
             gpu.state.depth_mask_set(False)
             gpu.state.blend_set("NONE")
             gpu.state.face_culling_set("NONE")
-            self._texture.clear(format="FLOAT", value=(0.0,))
+            gpu.state.scissor_test_set(True)
             shader.bind()
             uniforms(shader)
-            for number in range(1, count + 1):
-                own = members[number]
-                if not len(own):
-                    yield NOWHERE
-                    continue
-                x, y, width, height = region.window(own)
-                if not width or not height:
-                    yield Silhouette(0, 0, NOWHERE.mask, region.truncated(own))
-                    continue
-                for each in own:
+            for number, column, row in placed:
+                x, y, width, high = windows[number]
+                gpu.state.scissor_set(column, row, width, high)
+                gpu.state.viewport_set(column - x, row - y, *self.shape[::-1])
+                for each in members[number]:
                     blender.draw_instances(what.meshes[each].batch, shader, int(each), 1)
-                pixels = self._memory[: width * height].reshape(height, width, 1)
-                buffer = gpu.types.Buffer("FLOAT", pixels.shape, pixels)
-                self._framebuffer.read_color(x, y, width, height, 1, 0, "FLOAT", data=buffer)
-                yield Silhouette(x, y, pixels[..., 0] == number, region.truncated(own))
+            gpu.state.scissor_test_set(False)
+            buffer = gpu.types.Buffer("FLOAT", pixels.shape, pixels)
+            self._framebuffer.read_color(0, 0, self.shape[1], height, 1, 0, "FLOAT", data=buffer)
+        return pixels[..., 0]
+
+
+def packed(sizes: Sequence[tuple[int, int]], width: int, height: int = 4096) -> list[list[tuple[int, int, int]]]:
+    """Place rectangles side by side in rows, the high ones first, on as many sheets as they need.
+
+    Parameters
+    ----------
+    sizes : sequence of (int, int)
+        Width and height of each; what is empty is left out.
+    width, height : int
+        Of a sheet; none is wider, and what is higher gets a sheet of its own.
+
+    Returns
+    -------
+    list of list of (number, x, y)
+        For each sheet.
+
+    Examples
+    --------
+    >>> packed([(4, 2), (3, 5), (0, 0), (6, 1)], width=8, height=9)
+    [[(1, 0, 0), (0, 3, 0), (3, 0, 5)]]
+    """
+    sheets: list[list[tuple[int, int, int]]] = []
+    x = y = row_height = 0
+    for number in sorted((n for n, size in enumerate(sizes) if min(size) > 0), key=lambda n: -sizes[n][1]):
+        wide, high = sizes[number]
+        if x + wide > width:
+            x, y = 0, y + row_height
+        if not sheets or (x == 0 and y + high > height):
+            sheets.append([])
+            x = y = 0
+        if x == 0:
+            row_height = high
+        sheets[-1].append((number, x, y))
+        x += wide
+    return sheets
 
 
 def _members(ids: npt.NDArray[np.int64], count: int) -> list[npt.NDArray[np.int64]]:

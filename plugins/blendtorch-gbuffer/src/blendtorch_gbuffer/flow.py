@@ -10,12 +10,9 @@ from blendtorch.core import ArraySpec, CameraView, Moment
 from blendtorch.core.interfaces import Arrays
 
 from blendtorch_gbuffer import scene, shaders
-from blendtorch_gbuffer.gbuffer import Target, projection
+from blendtorch_gbuffer.gbuffer import Maps, Target, projection
 from blendtorch_gbuffer.maps import Sharing
 from blendtorch_gbuffer.meshes import UploadedMesh
-
-Floats = npt.NDArray[np.float32]
-_SEEN, _HIDDEN = 1, 2  # of the third channel
 
 
 @dataclass(frozen=True)
@@ -119,20 +116,20 @@ class Flow(Sharing):
         """Find one that the frame before does not use; the third is for what that one sees."""
         targets = self._targets.get(camera.name)
         if targets is None or targets[0].shape != camera.shape:
-            targets = self._targets[camera.name] = [Target({"flow": 4, "depth": 1}, camera.shape) for _ in range(3)]
+            targets = self._targets[camera.name] = [Target(shaders.FLOW_CHANNELS, camera.shape) for _ in range(3)]
         return targets[0] if before is None or before.target is not targets[0] else targets[1]
 
-    def _draw(self, this: _Frame, other: _Frame, target: Target, used: dict[tuple[int, int], _Pair]) -> Floats:
-        spare = self._targets[this.camera.name][2]
+    def _draw(self, this: _Frame, other: _Frame, target: Target, used: dict[tuple[int, int], _Pair]) -> Maps:
         from blendtorch.btb import blender
 
+        spare = self._targets[this.camera.name][2]
         places = {each.key: number for number, each in enumerate(other.drawn.instances)}
         pairs, world, is_new = [], [], []
         for number, each in enumerate(this.drawn.instances):
             mesh = this.drawn.meshes[number]
             place = places.get(each.key)
             twin = None if place is None else other.drawn.meshes[place]
-            same = twin is not None and (twin is mesh or np.array_equal(twin.surface.indices, mesh.surface.indices))
+            same = twin is not None and twin.elements is mesh.elements  # as long as the triangles are the same
             pairs.append(self._pair(mesh, twin if same and twin is not None else mesh, used))
             world.append(other.drawn.world_from_object[place] if same and place is not None else np.eye(4))
             is_new.append(not same)
@@ -160,10 +157,11 @@ class Flow(Sharing):
             shader.uniform_float("target_lens", (K[0, 0], K[0, 2], K[1, 1], K[1, 2]))
             shader.uniform_float("target_clip", (*other.camera.clip_range, float(other.camera.orthographic)))
             shader.uniform_float("far_away", np.inf)
+            shader.uniform_float("unknown", np.nan)
             for group in groups:
                 blender.draw_instances(group.mesh.batch, shader, group.first, group.count)
-            target.read("flow")
-        return target.maps["flow"]
+            target.read("flow", "occluded")
+        return target.maps
 
     def _pair(self, mesh: UploadedMesh, other: UploadedMesh, used: dict[tuple[int, int], _Pair]) -> _Pair:
         """Find the batch with the positions of a mesh at both moments, or make it."""
@@ -183,9 +181,7 @@ class Flow(Sharing):
         return pair
 
 
-def _labels(name: str, drawn: Floats | None, shape: tuple[int, int]) -> dict[str, npt.NDArray[Any]]:
-    if drawn is None:
+def _labels(name: str, maps: Maps | None, shape: tuple[int, int]) -> dict[str, npt.NDArray[Any]]:
+    if maps is None:
         return {name: np.full((*shape, 2), np.nan, np.float32), f"{name}_occluded": np.zeros(shape, bool)}
-    status = drawn[..., 2]
-    known = (status == _SEEN) | (status == _HIDDEN)
-    return {name: np.where(known[..., None], drawn[..., :2], np.float32(np.nan)), f"{name}_occluded": status > _SEEN}
+    return {name: maps["flow"], f"{name}_occluded": maps["occluded"] > 0}

@@ -14,9 +14,8 @@ from blendtorch_gbuffer.coordinates import coordinates_from_objects
 from blendtorch_gbuffer.meshes import MeshStore
 
 Maps = dict[str, npt.NDArray[np.float32]]
-_BACKGROUND = {"depth": (np.inf,)}
 _FORMATS = {1: "R32F", 2: "RG32F", 4: "RGBA32F"}
-_READ = {"normals": 3}  # fewer channels than are drawn
+_READ = {"normals": 3, "object_coordinates": 3}  # fewer channels than are drawn
 
 
 class Target:
@@ -61,7 +60,7 @@ class Target:
 
         with self._framebuffer.bind():
             for name, texture in self.textures.items():
-                texture.clear(format="FLOAT", value=_BACKGROUND.get(name, (0.0,) * self._channels[name]))
+                texture.clear(format="FLOAT", value=(shaders.BACKGROUND.get(name, 0.0),) * self._channels[name])
             self._framebuffer.clear(depth=1.0)
             gpu.state.viewport_set(0, 0, *self.shape[::-1])
             gpu.state.depth_test_set("LESS_EQUAL")
@@ -188,8 +187,9 @@ class GBuffer:
         with target.drawing():
             self._shader.bind()
             self._set_uniforms(self._shader, moment, camera)
-            if "depth" in self._outputs:
-                self._shader.uniform_float("far_away", np.inf)
+            for name, output in shaders.UNIFORMS.items():
+                if output in self._outputs:
+                    self._shader.uniform_float(name, shaders.BACKGROUND[output])
             for group in what.groups:
                 blender.draw_instances(group.mesh.batch, self._shader, group.first, group.count)
             target.read(*self._outputs)
@@ -202,14 +202,12 @@ class GBuffer:
         target = self._silhouette_targets.get(camera.shape)
         if target is None:
             target = self._silhouette_targets[camera.shape] = SilhouetteTarget(camera.shape)
-        return list(
-            target.draw(
-                what,
-                len(self.objects),
-                Region(what, camera),
-                self._id_shader,
-                lambda shader: self._set_uniforms(shader, moment, camera),
-            )
+        return target.draw(
+            what,
+            len(self.objects),
+            Region(what, camera),
+            self._id_shader,
+            lambda shader: self._set_uniforms(shader, moment, camera),
         )
 
     def _set_uniforms(self, shader: Any, moment: Moment, camera: CameraView) -> None:

@@ -10,8 +10,6 @@ from blendtorch.core.interfaces import Arrays
 
 from blendtorch_gbuffer.gbuffer import GBuffer, join
 
-Floats = npt.NDArray[np.float32]
-
 
 class Sharing(Annotator):
     """What all annotators here have in common: one pass for all of them.
@@ -151,14 +149,16 @@ class Position(Sharing):
     def annotate(self, moment: Moment, camera: CameraView, inputs: Mapping[str, Arrays]) -> Arrays:  # noqa: ARG002
         """Go along the rays as far as the depths say."""
         depth = self.gbuffer.maps(moment, camera)["depth"]
+        depth = np.where(np.isinf(depth), np.float32(np.nan), depth)
         x, y = _rays(camera)
-        stretch = np.float32(1) if camera.orthographic else np.where(np.isinf(depth), np.float32(np.nan), depth)
-        local = np.empty((*depth.shape, 3), np.float32)
-        np.multiply(x, stretch, out=local[..., 0])
-        np.multiply(y[:, None], stretch, out=local[..., 1])
-        local[..., 2] = np.where(np.isinf(depth), np.float32(np.nan), depth)
         world_from_camera = np.linalg.inv(camera.camera_from_world).astype(np.float32)
-        return {"position": local @ world_from_camera[:3, :3].T + world_from_camera[:3, 3]}
+        position = np.empty((*depth.shape, 3), np.float32)
+        for axis in range(3):  # arrays of (height, width, 3) are slow in numpy
+            right, down, forward, origin = world_from_camera[axis]
+            aside = x * right + (y * down)[:, None]
+            plane = aside + depth * forward if camera.orthographic else (aside + forward) * depth
+            np.add(plane, origin, out=position[..., axis])
+        return {"position": position}
 
 
 class UV(Sharing):
@@ -211,8 +211,7 @@ class ObjectCoordinates(Sharing):
 
     def annotate(self, moment: Moment, camera: CameraView, inputs: Mapping[str, Arrays]) -> Arrays:  # noqa: ARG002
         """Draw, or take what was drawn."""
-        drawn = self.gbuffer.maps(moment, camera)["object_coordinates"]
-        return {"object_coordinates": np.where(drawn[..., 3:] > 0, drawn[..., :3], np.float32(np.nan))}
+        return {"object_coordinates": self.gbuffer.maps(moment, camera)["object_coordinates"]}
 
 
 class InstanceIds(Sharing):
@@ -292,12 +291,13 @@ class MaterialIds(Sharing):
 
     def annotate(self, moment: Moment, camera: CameraView, inputs: Mapping[str, Arrays]) -> Arrays:  # noqa: ARG002
         """Look the materials of the slots up."""
-        drawn = self.gbuffer.maps(moment, camera)["materials"].astype(np.int32)
+        drawn = self.gbuffer.maps(moment, camera)["materials"]
         slots = [self._slots(each) for each in self.gbuffer.drawn(moment).instances]
         table = np.zeros((len(slots) + 1, max([1, *map(len, slots)])), np.int32)
         for row, numbers in enumerate(slots, 1):
             table[row, : len(numbers)] = numbers
-        return {"material_ids": table[drawn[..., 0], np.minimum(drawn[..., 1], table.shape[1] - 1)]}
+        places = drawn[..., 0] * table.shape[1] + np.minimum(drawn[..., 1], table.shape[1] - 1)
+        return {"material_ids": table.ravel().take(places.astype(np.int32))}
 
     def _slots(self, instance: Any) -> list[int]:
         materials = list(instance.data.materials)
@@ -307,7 +307,7 @@ class MaterialIds(Sharing):
         return [0 if material is None else self._numbers.get(material.name, 0) for material in materials]
 
 
-def _rays(camera: CameraView) -> tuple[Floats, Floats]:
+def _rays(camera: CameraView) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Compute x of each column and y of each row at depth 1; of an orthographic camera, at any depth."""
     (height, width), K = camera.shape, camera.K
     x = (np.arange(width) + 0.5 - K[0, 2]) / K[0, 0]

@@ -56,6 +56,7 @@ class MeshStore:
         self._attributes = tuple(attributes)
         self._changes = blender.GeometryChanges()
         self._uploaded: dict[int, UploadedMesh] = {}
+        self._last: dict[tuple[int, ...], int] = {}  # which one an object had
         self._draws = 0
         self._changed: set[int] = set()
         self.uploads = 0
@@ -67,6 +68,8 @@ class MeshStore:
         for key, mesh in list(self._uploaded.items()):
             if self._draws - mesh.used > _KEPT:
                 del self._uploaded[key]
+        if len(self._last) > 2 * len(self._uploaded) + _KEPT:
+            self._last = {owner: key for owner, key in self._last.items() if key in self._uploaded}
 
     def find(self, instance: Any) -> UploadedMesh:
         """Return the mesh of an instance, as it is now."""
@@ -74,8 +77,14 @@ class MeshStore:
         key = instance.data.as_pointer()
         mesh = self._uploaded.get(key)
         if mesh is None or (mesh.read != self._draws and self._has_changed(instance)):
-            mesh = self._uploaded[key] = self._upload(instance.data, mesh)
-            mesh.read = self._draws
+            # An object that deforms has another evaluated mesh each time.
+            owner = instance.key[:2]
+            last = self._last.get(owner, key)
+            before = self._uploaded.get(last)
+            if before is not None and before.used < self._draws:
+                del self._uploaded[last]
+            mesh = self._uploaded[key] = self._upload(instance.data, before)
+            mesh.read, self._last[owner] = self._draws, key
         mesh.used = self._draws
         return mesh
 
@@ -83,6 +92,7 @@ class MeshStore:
         """Free the memory."""
         self._changes.close()
         self._uploaded.clear()
+        self._last.clear()
 
     def _has_changed(self, instance: Any) -> bool:
         if not self._changed:

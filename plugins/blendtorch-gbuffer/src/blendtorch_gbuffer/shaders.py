@@ -6,12 +6,17 @@ Where a graphics card has textures of 16384 rows at most, it goes on in the colu
 The picture is drawn with row 0 on top: y points down in the camera frame, and up in OpenGL's memory.
 """
 
+import math
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any
 
 PAGE = 4096  # rows of the texture
+# Maps that can be drawn (Blender draws six at once), with the channels that they are drawn with.
 CHANNELS = {"normals": 4, "depth": 1, "instance_ids": 1, "uv": 2, "object_coordinates": 4, "materials": 2}
+FLOW_CHANNELS = {"flow": 2, "occluded": 1, "depth": 1}
+# What they hold where nothing is, if not 0.
+BACKGROUND = {"depth": math.inf, "object_coordinates": math.nan, "flow": math.nan}
 
 
 class Column(IntEnum):
@@ -61,7 +66,7 @@ _OUTPUTS = {
     "object_coordinates": (
         "VEC4",
         f"  coordinates = transformed(number, {int(Column.COORDINATES_FROM_OBJECT)}, position);\n",
-        "vec4(is_hole ? vec3(0.0) : coordinates, is_hole || about_flat.x == 0.0 ? 0.0 : 1.0)",
+        "vec4(is_hole || about_flat.x == 0.0 ? vec3(unknown) : coordinates, 0.0)",
     ),
     "materials": ("VEC2", "  material_slot = material;\n", "is_hole ? vec2(0.0) : vec2(about_flat.w + 1.0, material_slot)"),
 }
@@ -71,6 +76,8 @@ _SMOOTH = {
     "uv": ("VEC2", "uv_surface"),
     "object_coordinates": ("VEC3", "coordinates"),
 }
+# What a shader has only where it draws this.
+UNIFORMS = {"far_away": "depth", "unknown": "object_coordinates"}
 _ATTRIBUTES = {"normals": ("VEC3", "normal"), "uv": ("VEC2", "uv"), "materials": ("FLOAT", "material")}
 
 
@@ -113,8 +120,9 @@ def surface(outputs: Sequence[str]) -> Any:
         + vertex
         + "  gl_Position = projected(point);\n}\n"
     )
-    if "depth" in outputs:
-        info.push_constant("FLOAT", "far_away")
+    for name, output in UNIFORMS.items():
+        if output in outputs:
+            info.push_constant("FLOAT", name)
     info.fragment_source("void main()\n{\n  bool is_hole = about_flat.z > 0.5;\n" + fragment + "}\n")
     return gpu.shader.create_from_info(info)
 
@@ -148,16 +156,16 @@ void main()
     float c = texelFetch(target_depth, ivec2(low.x, high.y), 0).x, d = texelFetch(target_depth, high, 0).x;
     is_seen = target.z <= max(max(a, b), max(c, d)) * 1.0001;
   }
-  // 0: nothing is here, or there nothing to go to. 1: seen at the other moment. 2: hidden, or out of the picture. 3: behind.
-  float status = is_hole ? 0.0 : is_new || target.z <= 0.0 && target_clip.z == 0.0 ? 3.0 : is_seen ? 1.0 : 2.0;
-  out_flow = vec4(xy - gl_FragCoord.xy, status, 0.0);
+  bool is_nowhere = is_hole || is_new || target.z <= 0.0 && target_clip.z == 0.0;
+  out_flow = is_nowhere ? vec2(unknown) : xy - gl_FragCoord.xy;
+  out_occluded = is_hole || is_seen && !is_nowhere ? 0.0 : 1.0;
   out_depth = is_hole ? far_away : depth_camera;
 }
 """
 
 
 def flow() -> Any:
-    """Make the shader that draws where each surface is at another moment: `x, y, status`, and the depth."""
+    """Make the shader that draws where each surface is at another moment, whether it is hidden there, and the depth here."""
     import gpu
 
     info, varyings = _begin("flow")
@@ -170,8 +178,10 @@ def flow() -> Any:
     info.push_constant("VEC4", "target_lens")
     info.push_constant("VEC3", "target_clip")
     info.push_constant("FLOAT", "far_away")
-    info.fragment_out(0, "VEC4", "out_flow")
-    info.fragment_out(1, "FLOAT", "out_depth")
+    info.push_constant("FLOAT", "unknown")
+    info.fragment_out(0, "VEC2", "out_flow")
+    info.fragment_out(1, "FLOAT", "out_occluded")
+    info.fragment_out(2, "FLOAT", "out_depth")
     info.vertex_source(_FUNCTIONS + _FLOW_VERTEX)
     info.fragment_source(_FLOW_FRAGMENT)
     return gpu.shader.create_from_info(info)

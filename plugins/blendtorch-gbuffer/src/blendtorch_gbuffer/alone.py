@@ -152,16 +152,13 @@ class SilhouetteTarget:
             gpu.state.depth_mask_set(False)
             gpu.state.blend_set("NONE")
             gpu.state.face_culling_set("NONE")
-            gpu.state.scissor_test_set(True)
             shader.bind()
             uniforms(shader)
             for number, column, row in placed:
-                x, y, width, high = windows[number]
-                gpu.state.scissor_set(column, row, width, high)
+                x, y, *_ = windows[number]  # all that is drawn lies in it
                 gpu.state.viewport_set(column - x, row - y, *self.shape[::-1])
                 for each in members[number]:
                     blender.draw_instances(what.meshes[each].batch, shader, int(each), 1)
-            gpu.state.scissor_test_set(False)
             buffer = gpu.types.Buffer("FLOAT", pixels.shape, pixels)
             self._framebuffer.read_color(0, 0, self.shape[1], height, 1, 0, "FLOAT", data=buffer)
         return pixels[..., 0]

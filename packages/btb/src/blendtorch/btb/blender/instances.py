@@ -139,15 +139,13 @@ def triangles(data: Any) -> Triangles:
     """
     data.calc_loop_triangles()
     corners, count = len(data.loops), len(data.loop_triangles)
-    vertices = np.empty((len(data.vertices), 3), np.float32)
-    data.vertices.foreach_get("co", vertices.ravel())
-    numbers, indices = np.empty(corners, np.int32), np.empty((count, 3), np.int32)
-    data.loops.foreach_get("vertex_index", numbers)
-    data.loop_triangles.foreach_get("loops", indices.ravel())
-    uv, materials = np.zeros((corners, 2), np.float32), np.zeros(corners, np.int32)
-    layer = next((layer for layer in data.uv_layers if layer.active_render), None)
-    if layer is not None:
-        layer.data.foreach_get("uv", uv.ravel())
+    vertices, numbers = versions.vertices(data), versions.corner_vertices(data)
+    if count == len(data.polygons) == corners // 3:
+        indices = np.arange(corners, dtype=np.int32).reshape(-1, 3)  # all triangles already; to read them takes longest
+    else:
+        indices = np.empty((count, 3), np.int32)
+        data.loop_triangles.foreach_get("loops", indices.ravel())
+    materials = np.zeros(corners, np.int32)
     if len(data.materials) > 1:
         of_triangles = np.empty(count, np.int32)
         data.loop_triangles.foreach_get("material_index", of_triangles)
@@ -155,7 +153,7 @@ def triangles(data: Any) -> Triangles:
     of_faces = np.zeros(len(vertices), bool)
     of_faces[numbers] = True
     used = vertices if of_faces.all() else vertices[of_faces]
-    return Triangles(used, vertices[numbers], versions.corner_normals(data), uv, materials, indices)
+    return Triangles(used, vertices[numbers], versions.corner_normals(data), versions.corner_uv(data), materials, indices)
 
 
 class GeometryChanges:

@@ -68,6 +68,34 @@ def _of_action(action: Any, slot: Any) -> list[Any]:
     return [curve for bag in bags if bag for curve in bag.fcurves]
 
 
+def vertices(data: Any) -> npt.NDArray[np.float32]:
+    """Read the vertices of an evaluated mesh, shape (V, 3)."""
+    return _read((len(data.vertices), 3), np.float32, data, "position", "vector", (data.vertices, "co"))
+
+
+def corner_vertices(data: Any) -> npt.NDArray[np.int32]:
+    """Read the number of the vertex of each corner of an evaluated mesh, shape (L,)."""
+    return _read((len(data.loops),), np.int32, data, ".corner_vert", "value", (data.loops, "vertex_index"))
+
+
+def corner_uv(data: Any) -> npt.NDArray[np.float32]:
+    """Read the UV map of an evaluated mesh that renders use, shape (L, 2); 0 where there is none."""
+    layer = next((layer for layer in data.uv_layers if layer.active_render), None)
+    if layer is None:
+        return np.zeros((len(data.loops), 2), np.float32)
+    return _read((len(data.loops), 2), np.float32, data, layer.name, "vector", (layer.data, "uv"))
+
+
+def _read(shape: tuple[int, ...], dtype: Any, data: Any, attribute: str, field: str, old: tuple[Any, str]) -> npt.NDArray[Any]:
+    """Read what is an attribute of a mesh from 3.5 or 3.6 on: a copy, where the old way takes 300 times as long."""
+    array = np.empty(shape, dtype)
+    if attribute in data.attributes and hasattr(data.attributes[attribute].data[0] if shape[0] else None, field):
+        data.attributes[attribute].data.foreach_get(field, array.ravel())
+    elif shape[0]:
+        old[0].foreach_get(old[1], array.ravel())
+    return array
+
+
 def corner_normals(data: Any) -> npt.NDArray[np.float32]:
     """Read the normals of the corners of an evaluated mesh, as they are shaded; shape (L, 3).
 

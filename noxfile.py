@@ -167,7 +167,8 @@ def lint(session):
 def types(session):
     """Check the types of our sources, strictly."""
     python, tools = main_environment(session), tool_environment(session)
-    names = ["blendtorch.core", "blendtorch.btt", "blendtorch.btb", "blendtorch_standard", "blendtorch_cycles", "blendtorch_gbuffer"]
+    plugins = ["blendtorch_standard", "blendtorch_cycles", "blendtorch_gbuffer"]
+    names = ["blendtorch.core", "blendtorch.btt", "blendtorch.btb", *plugins]
     packages = [argument for name in names for argument in ("-p", name)]
     session.run(tools, "-m", "mypy", f"--python-executable={python}", *packages, external=True)
 

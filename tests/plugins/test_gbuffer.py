@@ -136,9 +136,10 @@ for seed in range(3):
     scene = randomize(seed, KIND)
     truth = cast(scene, SIZE)
     labels = ["depth", "distance", {"name": "normals", "frame": "world"}, "position", "uv", "instance_ids", "category_ids", "camera"]
-    (sample,), _ = run(labels, ["workbench", CYCLES], SIZE, objects=[{"match": "Thing*", "category": "thing"}, {"match": "Floor"}])
+    objects = [{"match": "Thing*", "category": "thing"}, {"match": "Floor"}]
+    (sample,), said = run(labels, ["workbench", CYCLES], SIZE, objects=objects)
     near = scene.camera.data.clip_start
-    pub.publish(truth=truth, cycles=sample["cycles"], eye=np.array(scene.camera.matrix_world), near=near,
+    pub.publish(truth=truth, cycles=sample["cycles"], eye=np.array(scene.camera.matrix_world), near=near, said=said,
                 **{each: sample[each] for each in sample if each not in ("image", "cycles", "meta", "objects")})
 """
     )
@@ -181,6 +182,7 @@ for seed in range(3):
         ).mean() > 0.999  # where two surfaces meet, either may win
         assert (item["category_ids"]["category_ids"] == np.array([0, 1, 1, 1, 1, 1, 2])[ids]).all()
         assert item["instance_ids"]["exact"].all()
+        assert "annotator category_ids: categories: 1 thing, 2 Floor" in item["said"]
     assert checked > 1500
 
 
@@ -362,6 +364,35 @@ for seed, kind in enumerate(("PERSP", "ORTHO", "PERSP")):
         inside = ~loose["truncated"] & seen
         assert np.abs(item["boxes2d_amodal"]["xyxy"] - loose["clipped"])[inside].max(initial=0) < 1.5
     assert items[2]["visibility"]["truncated"].any()
+
+
+def test_ids_are_those_of_a_picture_by_eevee(items_of):
+    (item,) = items_of(
+        HEAD
+        + RANDOM
+        + """
+scene = randomize(10, "PERSP")
+bpy.data.objects.remove(bpy.data.objects["Floor"])
+scene.world = bpy.data.worlds.new("World")
+scene.world.color, scene.view_settings.view_transform = (0, 0, 0), "Raw"
+for number in range(5):
+    material = bpy.data.materials.new("Light")
+    material.use_nodes = True
+    nodes, links = material.node_tree.nodes, material.node_tree.links
+    nodes.clear()
+    light, output = nodes.new("ShaderNodeEmission"), nodes.new("ShaderNodeOutputMaterial")
+    links.new(light.outputs[0], output.inputs[0])
+    light.inputs["Color"].default_value = (number / 5, 1 - number / 5, 1, 1)
+    bpy.data.objects[f"Thing{number}"].data.materials.append(material)
+(sample,), _ = run(["instance_ids"], [{"name": "eevee", "samples": 1}], (100, 75))
+pub.publish(image=sample["image"], ids=sample["instance_ids"]["instance_ids"])
+"""
+    )
+    image, ids = item["image"].astype(int), item["ids"]
+    assert np.count_nonzero((image.max(axis=-1) > 20) != (ids > 0)) <= 0.002 * ids.size
+    shown = [image[ids == number] for number in range(1, 6)]
+    assert min(map(len, shown)) > 20
+    assert all((np.abs(colors - np.median(colors, axis=0)).max(axis=1) <= 3).mean() > 0.99 for colors in shown)
 
 
 FLOW = """

@@ -245,7 +245,7 @@ class InstanceIds(Sharing):
 
 
 class CategoryIds(Sharing):
-    """Which category a pixel shows; the table at the start of a run has their names.
+    """Which category a pixel shows. The names are said at the start of a run.
 
     category_ids : ndarray, shape (height, width), int32
         As in `objects` of the sample. Background, and everything without a category, 0.
@@ -258,6 +258,12 @@ class CategoryIds(Sharing):
     def emits(self) -> Mapping[str, ArraySpec]:
         """See the class."""
         return {"category_ids": ArraySpec("int32", ("height", "width"))}
+
+    def setup(self, context: SetupContext) -> None:
+        """Say the names of the categories."""
+        super().setup(context)
+        names = {each.category_id: each.category_name for each in context.objects}
+        context.notify("categories: " + ", ".join(f"{number} {names[number]}" for number in sorted(names)))
 
     def annotate(self, moment: Moment, camera: CameraView, inputs: Mapping[str, Arrays]) -> Arrays:  # noqa: ARG002
         """Look the categories of the ids up."""

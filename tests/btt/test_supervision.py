@@ -368,15 +368,19 @@ again = btb.DataPublisher(args.btsockets["MORE"], args.btid)
 again.publish(value=1.0)
 again.close()
 again = btb.DataPublisher(args.btsockets["MORE"], args.btid)
+Path(__file__).with_name("again").touch()
 again.publish(value=2.0)
 """
     arguments = {"scene": "", "named_sockets": ["DATA", "MORE"], "blend_path": blender, "restart": SOON}
-    with btt.BlenderLauncher(script=write_script(script, head=""), **arguments) as launcher:
+    path = write_script(script, head="")
+    with btt.BlenderLauncher(script=path, **arguments) as launcher:
         addresses = launcher.launch_info.addresses
         values = [item["value"] for item in btt.RemoteIterableDataset(addresses["DATA"])]
         assert (len(values), len(set(values))) == (20, 20)
         assert files_of(launcher)[0].read_restarts().failures == 1
         assert [item["value"] for item in btt.RemoteIterableDataset(addresses["MORE"])] == [1.0]
+        while not path.with_name("again").exists():  # the one before says to everybody that it has ended
+            time.sleep(0.01)
         assert [item["value"] for item in btt.RemoteIterableDataset(addresses["MORE"])] == [2.0]
 
 

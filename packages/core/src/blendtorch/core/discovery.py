@@ -182,10 +182,12 @@ class Catalogue:
             return f"{name!r} is no {kind} but {'an' if others[0] == 'annotator' else 'a'} {others[0]}"
         text = f"there is no {kind} {name!r}"
         known = sorted({found.name for each in self._found.values() for found in each if found.kind == kind})
-        if nearest := difflib.get_close_matches(name, known, 1):
-            text += f"; did you mean {nearest[0]!r}?"
-        elif name in OURS:
+        nearest = difflib.get_close_matches(name, known, 1)
+        if name in OURS:
             text += f": it is in the distribution {OURS[name]}: pip install {OURS[name]}"
+            nearest = []
+        elif nearest:
+            text += f"; did you mean {nearest[0]!r}?"
         if known:
             text += f" Known: {', '.join(known)}." if nearest else f". Known: {', '.join(known)}."
         if self.problems:

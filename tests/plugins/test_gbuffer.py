@@ -334,14 +334,16 @@ for seed, kind in enumerate(("PERSP", "ORTHO", "PERSP")):
     for obj in things:
         for other in things:
             other.hide_viewport = other.hide_render = other != obj
-        (picture,), _ = run([], [{"name": "workbench", "antialiasing": "off", "color": "object"}], SIZE)
+        # The second picture, of a process that has drawn it before: once in forty runs of Blender 3.4, an object of it and of its
+        # mask were not the same.
+        (_, picture), _ = run([], [{"name": "workbench", "antialiasing": "off", "color": "object"}], SIZE, count=2)
         alone.append(picture["image"].max(axis=-1) > 20)  # Blender dithers
     pub.publish(together=together, alone=np.array(alone), **{label: sample[label] for label in labels})
 """
     )
     for item in items:
         visibility, masks, ids = item["visibility"], item["masks_amodal"]["masks"], item["instance_ids"]["instance_ids"]
-        assert np.count_nonzero(masks != item["alone"]) <= 0.002 * masks.size
+        assert np.count_nonzero(masks != item["alone"]) <= 0.002 * masks.size, (masks.sum((1, 2)), item["alone"].sum((1, 2)))
         blue_is_object = item["together"].max(axis=-1) > 20
         assert np.count_nonzero((ids > 0) != blue_is_object) <= 0.002 * ids.size
         for row in range(5):

@@ -137,6 +137,8 @@ class Flow(Sharing):
         what = replace(
             this.drawn,
             instances=[this.drawn.instances[number] for number in order],
+            meshes=[this.drawn.meshes[number] for number in order],
+            groups=groups,
             ids=np.where(np.array(is_new, bool)[order], -1, 0) if order else this.drawn.ids,
             world_from_object=this.drawn.world_from_object[order],
             holdouts=this.drawn.holdouts[order],
@@ -158,7 +160,7 @@ class Flow(Sharing):
             shader.uniform_float("target_clip", (*other.camera.clip_range, float(other.camera.orthographic)))
             shader.uniform_float("far_away", np.inf)
             shader.uniform_float("unknown", np.nan)
-            for group in groups:
+            for group in what.groups:
                 blender.draw_instances(group.mesh.batch, shader, group.first, group.count)
             target.read("flow", "occluded")
         return target.maps

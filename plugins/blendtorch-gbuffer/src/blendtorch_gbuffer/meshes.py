@@ -59,7 +59,6 @@ class MeshStore:
         self._last: dict[tuple[int, ...], int] = {}  # which one an object had
         self._draws = 0
         self._changed: set[int] = set()
-        self.uploads = 0
 
     def begin(self) -> None:
         """Begin a draw: learn what has changed since the last one."""
@@ -104,7 +103,6 @@ class MeshStore:
         import gpu
         from blendtorch.btb import blender
 
-        self.uploads += 1
         surface = blender.triangles(data)
         if not len(surface.indices):
             return UploadedMesh(surface, None, None)

@@ -16,7 +16,7 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Group:
-    """Instances of one mesh, one behind the other."""
+    """Instances of one mesh, or of one pair of meshes, one behind the other."""
 
     mesh: Any
     first: int

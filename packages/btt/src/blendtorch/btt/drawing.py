@@ -58,17 +58,7 @@ def draw(sample: Sample, labels: Sequence[str] | None = None, axes: "Axes | None
     """
     if labels is None:
         labels = [name for name in _OVERLAYS if name in sample]
-    unknown = [name for name in labels if name not in _OVERLAYS and name not in _MAPS]
-    if unknown or any(name not in sample for name in labels):
-        name = next(name for name in labels if name in unknown or name not in sample)
-        has = ", ".join(each for each in sample if each in (*_OVERLAYS, *_MAPS)) or "nothing that can be drawn"
-        raise ConfigurationError(f"labels: {name!r} cannot be drawn: the sample has {has}")
-    maps = [name for name in labels if name in _MAPS and name not in _OVERLAYS]
-    if len(maps) > 1:
-        raise ConfigurationError(f"labels: {maps[0]!r} and {maps[1]!r} would lie on each other: draw them one by one")
-    if not maps and "image" not in sample:
-        raise ConfigurationError("the sample has no image to draw over: name a map in `labels`")
-    picture = colored(sample, maps[0]) if maps else _array(sample["image"])
+    picture = _background(sample, labels)
     height, width = picture.shape[:2]
     if axes is None:
         axes = _figure(width / 100, height / 100, dpi=100).add_axes((0, 0, 1, 1))
@@ -193,6 +183,23 @@ def colored(sample: Sample, name: str) -> Colors:
     if name == "uv":
         values = np.concatenate([values % 1, np.zeros_like(values[..., :1])], axis=-1)
     return np.nan_to_num(np.clip(values.astype(np.float64), 0, 1))
+
+
+def _background(sample: Sample, labels: Sequence[str]) -> npt.NDArray[Any]:
+    """Return what is drawn over: the map among the labels, else the image; refuses labels that cannot be drawn."""
+    can = [name for name in sample if name in (*_OVERLAYS, *_MAPS)]
+    for name in labels:
+        if name not in can:
+            has = ", ".join(can) or "nothing that can be drawn"
+            raise ConfigurationError(f"labels: {name!r} cannot be drawn: the sample has {has}")
+    maps = [name for name in labels if name not in _OVERLAYS]
+    if len(maps) > 1:
+        raise ConfigurationError(f"labels: {maps[0]!r} and {maps[1]!r} would lie on each other: draw them one by one")
+    if maps:
+        return colored(sample, maps[0])
+    if "image" not in sample:
+        raise ConfigurationError("the sample has no image to draw over: name a map in `labels`")
+    return _array(sample["image"])
 
 
 def _draw_boxes(axes: "Axes", boxes: Mapping[str, Any], line: str) -> None:

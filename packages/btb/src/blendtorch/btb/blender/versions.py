@@ -87,7 +87,7 @@ def corner_uv(data: Any) -> npt.NDArray[np.float32]:
 
 
 def _read(shape: tuple[int, ...], dtype: Any, data: Any, attribute: str, field: str, old: tuple[Any, str]) -> npt.NDArray[Any]:
-    """Read what is an attribute of a mesh from 3.5 or 3.6 on: a copy, where the old way takes 300 times as long."""
+    """Read what 3.4 has no attribute for, as an attribute where there is one: 65 to 500 times as fast on 4.5."""
     array = np.empty(shape, dtype)
     if attribute in data.attributes and hasattr(data.attributes[attribute].data[0] if shape[0] else None, field):
         data.attributes[attribute].data.foreach_get(field, array.ravel())

@@ -14,7 +14,7 @@ from typing import Any
 import bpy
 import msgspec
 import numpy as np
-from blendtorch.btb import blender, episodes, publisher, randomness
+from blendtorch.btb import blender, episodes, publisher, randomness, studio
 from blendtorch.btb.arguments import parse_blendtorch_args
 from blendtorch.btb.log import forgive_full_disks
 from blendtorch.core.errors import ConfigurationError, PluginError, SceneError
@@ -51,10 +51,7 @@ def run(spec_path: str) -> None:
     _end_without_launcher(spec.launcher_pid)
     forgive_full_disks()
     with reporting():
-        if spec.opens_scene:
-            blender.open_scene(spec.scene, spec.autoexec)
-        else:
-            blender.check_scene(spec.scene)
+        _open_scene(spec)
         if not spec.autoexec and (notice := blender.scripts_not_run()):
             notify(notice)
         blender.set_render_threads(spec.threads)
@@ -72,6 +69,21 @@ def run(spec_path: str) -> None:
         if bpy.app.background:
             finish()
             _exit(0)
+
+
+def _open_scene(spec: InstanceSpec) -> None:
+    """Open the scene of an instance, or make one for the mesh or the assets that it has."""
+    if spec.opens_scene:
+        blender.open_scene(spec.blend, spec.autoexec)
+    else:
+        blender.check_scene(spec.blend)
+    if spec.scene != spec.blend:
+        size, notice = studio.open_model(spec.scene, spec.unit)
+        _announce(f"The scene is {size}")
+        if notice:
+            notify(notice)
+    elif not spec.scene and spec.run is not None and spec.run.configuration.assets:
+        studio.build()
 
 
 def notify(text: str) -> None:

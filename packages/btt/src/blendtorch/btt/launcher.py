@@ -28,6 +28,7 @@ from blendtorch.btt.launch_info import Addresses, LaunchInfo
 from blendtorch.btt.launch_watch import describe_end
 from blendtorch.btt.runtimes import Runtime, find_runtime
 from blendtorch.btt.supervision import RestartPolicy, Supervisor, restart_policy
+from blendtorch.core.assets import METRES, Unit, check_format
 from blendtorch.core.errors import BlendtorchError, InstanceError, LaunchError
 from blendtorch.core.launch import KEYS, InstanceFiles, InstanceSpec, RunSpec, write_atomically
 from blendtorch.core.transport import Keys
@@ -46,7 +47,8 @@ class BlenderLauncher:
     Parameters
     ----------
     scene : path or None
-        The .blend file. Empty or None for Blender's factory scene (never the user's startup file).
+        The .blend file; or a mesh (.glb, .gltf, .obj, .ply, .stl, .fbx, .usd), which gets a ground, lamps and a camera.
+        Empty or None for Blender's factory scene (never the user's startup file).
     script : path, optional
         The Python script that each instance runs. Either this or `run`.
     num_instances : int
@@ -72,6 +74,8 @@ class BlenderLauncher:
         Let scripts inside the .blend run. They can do what you can.
     show_output : bool
         Let the instances write to this terminal instead of to their log files.
+    unit : {'m', 'cm', 'mm', 'in'}, optional
+        Of the numbers in a mesh. Default: metres, or what its format says itself.
     run : RunSpec, optional
         A run of plug-ins in place of a script, published on the socket DATA: what `btt.stream` launches.
     restart : {'never', 'on-failure'} or RestartPolicy
@@ -108,6 +112,7 @@ class BlenderLauncher:
         background: bool = True,
         enable_autoexec: bool = False,
         show_output: bool = False,
+        unit: Unit | None = None,
         run: RunSpec | None = None,
         restart: str | Mapping[str, Any] | RestartPolicy = "never",
     ) -> None:
@@ -116,6 +121,7 @@ class BlenderLauncher:
         if instance_args is not None and len(instance_args) != num_instances:
             raise LaunchError(f"instance_args has {len(instance_args)} entries for {num_instances} instances")
         self._scene = _existing(scene, "scene") if scene and str(scene) else ""
+        self._unit = _unit_of(self._scene, unit)
         if (script is None) == (run is None):
             raise LaunchError("an instance runs either a script or a run of plug-ins: give one of `script` and `run`")
         self._script = "" if script is None else _existing(script, "script")
@@ -249,6 +255,7 @@ class BlenderLauncher:
             seed=seed,
             script=self._script,
             scene=self._scene,
+            unit=self._unit,
             opens_scene=self._background,
             # The sockets come first: what follows them ends their list, whatever the user's arguments look like.
             arguments=["-btsockets", *sockets, "-btid", str(number), "-btseed", str(seed), *self._instance_args[number]],
@@ -340,6 +347,17 @@ class BlenderLauncher:
 
 def _has_failed(files: InstanceFiles) -> bool:
     return bool(files.read_exit_code() or files.read_report().error or files.read_restarts().failures)
+
+
+def _unit_of(scene: str, unit: Unit | None) -> Unit:
+    """Check the unit of a scene, and the format of a scene that is no .blend."""
+    if scene and not Path(scene).suffix.lower().startswith(".blend"):
+        check_format(Path(scene), "scene")
+    elif unit is not None:
+        raise LaunchError(f"unit is {unit!r}, and the scene is no mesh: a .blend file has its units itself")
+    if unit is not None and unit not in METRES:
+        raise LaunchError(f"unit is {unit!r}: expected one of {', '.join(METRES)}")
+    return unit or "m"
 
 
 def _existing(path: str | PathLike[str], what: str) -> str:

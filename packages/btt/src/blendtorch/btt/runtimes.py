@@ -89,7 +89,7 @@ class Runtime:
             *_FLAGS,
             "--enable-autoexec" if spec.autoexec else "--disable-autoexec",
             *("--threads", str(spec.threads)),
-            *([spec.scene] if spec.scene and not background else []),
+            *([spec.blend] if spec.blend and not background else []),
             *("--python-exit-code", "1"),
             *("--python-expr", f"from blendtorch.btb import instance; instance.run({str(spec_path)!r})"),
             *("--", *spec.arguments),

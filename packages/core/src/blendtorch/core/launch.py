@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+from blendtorch.core.assets import Unit, is_mesh
 from blendtorch.core.configuration import RunConfiguration
 from blendtorch.core.record import DeliveryRecord
 from blendtorch.core.schedule import Share
@@ -49,7 +50,10 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     script : str
         Absolute path of the script to run; empty for a run of plug-ins.
     scene : str
-        Absolute path of the .blend file, empty for the factory scene.
+        Absolute path of the .blend file, or of a mesh, which gets a studio around it; empty for the factory scene, or for a
+        studio where the run has assets.
+    unit : {'m', 'cm', 'mm', 'in'}
+        Of the numbers in a mesh.
     opens_scene : bool
         Whether the instance opens the scene itself (the bpy module does; an executable has opened it already).
     arguments : list of str
@@ -80,11 +84,17 @@ class InstanceSpec(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     autoexec: bool
     launcher_pid: int
+    unit: Unit = "m"
     run: RunSpec | None = None
     restartable: bool = False
     attempt: int = 0
     recycle_after: int | None = None
     memory_limit_mb: int | None = None
+
+    @property
+    def blend(self) -> str:
+        """The scene where it is a .blend file, which a blender executable opens itself; else empty."""
+        return "" if is_mesh(self.scene) else self.scene
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ What differs between Blender versions, and what it takes to work without a windo
 from blendtorch.btb.blender.cameras import lens, scene_camera, view, world_matrix
 from blendtorch.btb.blender.drawing import Viewport, draw_instances, find_view3d, gpu_device, start_gpu
 from blendtorch.btb.blender.images import free_image, load_image, read_picture
+from blendtorch.btb.blender.importing import import_mesh, import_objects
 from blendtorch.btb.blender.instances import GeometryChanges, Instance, Triangles, instances, triangles
 from blendtorch.btb.blender.meshes import Mesh, depsgraph, mesh
 from blendtorch.btb.blender.physics import rigid_body, rigid_body_world
@@ -38,6 +39,8 @@ __all__ = [
     "find_view3d",
     "free_image",
     "gpu_device",
+    "import_mesh",
+    "import_objects",
     "instances",
     "lens",
     "load_image",

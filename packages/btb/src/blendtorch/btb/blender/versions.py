@@ -1,5 +1,6 @@
 """What differs between Blender versions: known here and nowhere else. Versions: 3.4, 4.2, 4.5, 5.0, 5.2."""
 
+from collections.abc import Callable
 from typing import Any
 
 import bpy
@@ -66,6 +67,25 @@ def _of_action(action: Any, slot: Any) -> list[Any]:
         return []
     bags = [strip.channelbag(slot) for layer in action.layers for strip in layer.strips if strip.type == "KEYFRAME"]
     return [curve for bag in bags if bag for curve in bag.fcurves]
+
+
+def importer(suffix: str) -> Callable[..., Any]:
+    """Return what imports files of a format, called with `filepath`.
+
+    The importers of PLY and STL were add-ons up to 3.6. That of glTF in 3.4 says `np.bool`, which numpy 1.24 took away.
+    """
+    if suffix in (".glb", ".gltf"):
+        if VERSION < (4, 0, 0) and not hasattr(np, "bool"):
+            np.bool = bool  # type: ignore[attr-defined]
+        return bpy.ops.import_scene.gltf  # type: ignore[no-any-return]
+    if suffix == ".fbx":
+        return bpy.ops.import_scene.fbx  # type: ignore[no-any-return]
+    if suffix.startswith(".usd"):
+        return bpy.ops.wm.usd_import  # type: ignore[no-any-return]
+    kind = suffix.removeprefix(".")
+    if kind != "obj" and VERSION < (4, 2, 0):
+        return getattr(bpy.ops.import_mesh, kind)  # type: ignore[no-any-return]
+    return getattr(bpy.ops.wm, f"{kind}_import")  # type: ignore[no-any-return]
 
 
 def vertices(data: Any) -> npt.NDArray[np.float32]:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import bpy
 import msgspec
-from blendtorch.btb import blender
+from blendtorch.btb import assets, blender
 from blendtorch.btb.blender import capabilities
 from blendtorch.btb.pipeline import SceneStage
+from blendtorch.core.assets import models
 from blendtorch.core.configuration import run_configuration
 from blendtorch.core.discovery import Catalogue, Found
 from blendtorch.core.inspection import (
@@ -25,6 +26,7 @@ from blendtorch.core.inspection import (
     CheckOutcome,
     Question,
     Refusal,
+    Size,
     answers_beside,
 )
 from blendtorch.core.inventory import take_inventory
@@ -66,6 +68,24 @@ def answers(question: Question) -> Iterator[Answer]:
             if (found.kind, found.name) not in question.checked:
                 yield CheckBegun(kind=found.kind, name=found.name)
                 yield check(found)
+    if "sizes" in question.topics:
+        yield from sizes(question)
+
+
+def sizes(question: Question) -> Iterator[Size]:
+    """Measure models, each in a scene of its own."""
+    for model in (model for entry in models(question.assets) for model in entry):
+        blender.open_scene("", run_scripts=False)
+        loaded = assets.load(model)
+        x, y, z = (loaded.high - loaded.low).tolist()
+        yield Size(
+            file=model.path,
+            dimensions=(x, y, z),
+            radius=loaded.radius,
+            faces=len(loaded.data.polygons),
+            colored=loaded.colored,
+            notices=loaded.notices,
+        )
 
 
 def measure() -> Capabilities:

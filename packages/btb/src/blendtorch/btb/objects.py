@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from blendtorch.btb import blender
@@ -16,7 +17,8 @@ _NUMBER = re.compile(r"\.\d{3,}$")  # what Blender appends to the names of copie
 def objects_of_interest(scene: Any, rules: Sequence[ObjectRule] = ()) -> tuple[ObjectOfInterest, ...]:
     """Find what gets labels, in a fixed order.
 
-    With rules: what they match, in their order, then by name; an object belongs to the first rule that matches it. Else: the
+    With rules: what they match, in their order, then by name; an object belongs to the first rule that matches it. Copies of
+    `assets` that have a category and no rule matches come behind them. Without rules: the
     objects that have a custom property `category_id` or `category_name`, each with its children that have none of their own.
     Else: every mesh that a render shows.
 
@@ -30,9 +32,9 @@ def objects_of_interest(scene: Any, rules: Sequence[ObjectRule] = ()) -> tuple[O
     SceneError
         If a rule matches nothing or what has no geometry, or two categories have one id.
     """
-    if rules:
-        return _by_rules(scene, rules)
     carriers = sorted((obj for obj in scene.objects if _has_category(obj)), key=lambda obj: str(obj.name))
+    if rules:
+        return _with_assets(_by_rules(scene, rules), carriers)
     if carriers:
         return _by_properties(carriers)
     meshes = [obj for obj in _rendered(scene) if obj.type == "MESH"]
@@ -134,6 +136,18 @@ def _by_properties(carriers: Sequence[Any]) -> tuple[ObjectOfInterest, ...]:
         if identities[name] > 0 and parts:
             found.append(ObjectOfInterest(len(found) + 1, obj.name, identities[name], name, obj, parts))
     return tuple(found)
+
+
+def _with_assets(found: tuple[ObjectOfInterest, ...], carriers: Sequence[Any]) -> tuple[ObjectOfInterest, ...]:
+    """Add the copies of assets that no rule has taken; a category of the same name is the same."""
+    taken = {part.name for each in found for part in each.parts}
+    identities = {each.category_name: each.category_id for each in found}
+    rest = _by_properties([obj for obj in carriers if "blendtorch_asset" in obj and obj.name not in taken])
+    for each in rest:
+        identity = each.category_id if each.category_id not in identities.values() else max(identities.values()) + 1
+        identities.setdefault(each.category_name, identity)
+    numbered = enumerate(rest, len(found) + 1)
+    return found + tuple(replace(each, id=n, category_id=identities[each.category_name]) for n, each in numbered)
 
 
 def _has_category(obj: Any) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 import bpy
 from blendtorch.btb import blender
 from blendtorch.btb.animation import AnimationController
+from blendtorch.btb.assets import spawn
 from blendtorch.btb.objects import objects_of_interest, table
 from blendtorch.btb.publisher import Abandoned, DataPublisher
 from blendtorch.core.composition import compose
@@ -99,7 +100,8 @@ class Pipeline:
             return "No object of this scene gets labels: it has no mesh that a render shows."
         bare = not self.configuration.objects and not any("category_id" in o.root or "category_name" in o.root for o in objects)
         chosen = " (every mesh that a render shows: choose with objects=[...])" if bare else ""
-        return f"Objects of interest{chosen}:\n{table(objects)}"
+        models = "\n".join(["Models:", *(f"  {each}" for each in self.stage.models)]) + "\n" if self.stage.models else ""
+        return f"{models}Objects of interest{chosen}:\n{table(objects)}"
 
     def run(self, publisher: DataPublisher) -> None:
         """Play all episodes of this instance and publish their samples; in a window it returns at once.
@@ -238,6 +240,10 @@ class SceneStage:
             render.resolution_x, render.resolution_y = configuration.resolution
             render.resolution_percentage = 100
         self.shape = blender.picture_shape(self.scene)
+        self.models = spawn(self.scene, configuration.assets)
+        for model in self.models:
+            for notice in model.notices:
+                notify(notice)
         self.cameras = self._cameras(configuration.cameras)
         self.objects = objects_of_interest(self.scene, configuration.objects)
         self.frame_range: tuple[int, int] = (self.scene.frame_start, self.scene.frame_end)

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+import msgspec
 from blendtorch.btt.dataset import DEFAULT_TIMEOUT_MS, RemoteIterableDataset
 from blendtorch.btt.launch_info import Addresses
 from blendtorch.btt.launcher import BlenderLauncher
@@ -14,6 +15,7 @@ from blendtorch.btt.receiver import Receiver
 from blendtorch.btt.shards import share_of
 from blendtorch.btt.supervision import RestartPolicy
 from blendtorch.core import schedule
+from blendtorch.core.assets import Unit, resolve
 from blendtorch.core.composition import compose
 from blendtorch.core.configuration import RunConfiguration, run_configuration
 from blendtorch.core.discovery import Catalogue
@@ -108,6 +110,8 @@ class Stream:
 def stream(
     scene: str | PathLike[str] | None = None,
     *,
+    unit: Unit | None = None,
+    assets: Sequence[Mapping[str, Any]] = (),
     renderer: Entry | Sequence[Entry] = "workbench",
     annotators: Sequence[Entry] = (),
     randomizers: Sequence[Entry] = (),
@@ -205,6 +209,7 @@ def stream(
     1 (48, 64, 3) (1, 9, 2)
     """
     configuration = run_configuration(
+        assets=_entries(assets, "assets"),
         renderers=[renderer] if isinstance(renderer, (str, Mapping)) else list(renderer),
         annotators=_entries(annotators, "annotators"),
         randomizers=_entries(randomizers, "randomizers"),
@@ -218,6 +223,7 @@ def stream(
         repeat=_repeated(epoch, count, epoch_size),
         plugins=[_existing(path) for path in plugins],
     )
+    configuration = msgspec.structs.replace(configuration, assets=resolve(configuration.assets))
     share = share_of(shard)
     epoch_items = epoch_size if epoch == "continue" else configuration.repeat
     _warn_of_uneven_shares(configuration, share, epoch_items or count)
@@ -228,6 +234,7 @@ def stream(
         logger.info("The instances will look for what is not here: %s", error)
     launcher = BlenderLauncher(
         scene=scene,
+        unit=unit,
         num_instances=num_instances,
         named_sockets=["DATA"],
         blend_path=blender,

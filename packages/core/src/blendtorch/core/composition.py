@@ -10,6 +10,7 @@ from blendtorch.core.errors import ConfigurationError, PluginError
 from blendtorch.core.interfaces import EFFECTS, IMAGE, Annotator, Plugin, Randomizer, Renderer
 
 P = TypeVar("P", bound=Plugin)
+ASSETS = "assets"  # the randomizer that a run with assets has
 RESERVED = ("meta", "objects", "btid")  # what else a sample has at its top
 
 
@@ -76,7 +77,7 @@ def compose(configuration: RunConfiguration, catalogue: Catalogue) -> Compositio
     ConfigurationError
         If its options are wrong, names collide, or a randomizer changes what no renderer shows.
     """
-    randomizers = [_make(catalogue, "randomizer", each) for each in entries(configuration.randomizers, "randomizers")]
+    randomizers = [_make(catalogue, "randomizer", each) for each in _randomizers(configuration)]
     renderers = [_make(catalogue, "renderer", each) for each in entries(configuration.renderers, "renderers")]
     if any(part.plugin.needs_transparent for part in randomizers):
         for part in renderers:
@@ -87,6 +88,17 @@ def compose(configuration: RunConfiguration, catalogue: Catalogue) -> Compositio
     _check_names(composition, configuration.cameras[1:])
     _check_effects(composition, catalogue)
     return composition
+
+
+def _randomizers(configuration: RunConfiguration) -> list[PluginEntry]:
+    """List the randomizers, behind the one that spawns assets: all others place and change what it has chosen."""
+    asked = entries(configuration.randomizers, "randomizers")
+    if not configuration.assets:
+        return asked
+    if spawning := next((each for each in asked if ASSETS in (each.name, each.label)), None):
+        raise ConfigurationError(f"{spawning.path}: a run with `assets` has a randomizer {ASSETS!r} already: leave it out")
+    counts = [asset.counts for asset in configuration.assets]
+    return [PluginEntry(ASSETS, ASSETS, {"counts": counts}, ASSETS), *asked]
 
 
 def _make(catalogue: Catalogue, kind: Kind, entry: PluginEntry) -> Part[Any]:

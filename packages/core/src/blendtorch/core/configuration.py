@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
+from blendtorch.core.assets import Asset
 from blendtorch.core.errors import ConfigurationError
 from blendtorch.core.interfaces import Plugin
 
@@ -31,6 +32,8 @@ class ObjectRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 class RunConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What to render and to label; `btt.stream` explains the fields.
 
+    The files of `assets` are absolute paths here: see `blendtorch.core.assets.resolve`.
+
     `repeat` is the number of samples of an epoch that is made again and again, whenever it is asked for.
 
     An entry of `renderers`, `annotators` and `randomizers` is a name, or a mapping with `name`, the options of that plug-in,
@@ -41,6 +44,7 @@ class RunConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     annotators: tuple[Entry, ...] = ()
     randomizers: tuple[Entry, ...] = ()
     objects: tuple[ObjectRule, ...] = ()
+    assets: tuple[Asset, ...] = ()
     cameras: tuple[str, ...] = ()
     resolution: tuple[int, int] | None = None
     seed: int = 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+from blendtorch.core.assets import Asset
 from blendtorch.core.inventory import Inventory
 
 ANSWERS = "answers.jsonl"
@@ -18,17 +19,21 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes
     ----------
-    topics : tuple of {'inventory', 'capabilities', 'checks'}
-        In this order: the plug-ins there; what that Blender can do; whether its plug-ins keep their promises.
+    topics : tuple of {'inventory', 'capabilities', 'checks', 'sizes'}
+        In this order: the plug-ins there; what that Blender can do; whether its plug-ins keep their promises; how large
+        models are.
     plugins : tuple of str
         Absolute paths of modules of plug-ins that are not packaged.
     checked : tuple of (str, str)
         Kind and name of plug-ins that are not to be checked again.
+    assets : tuple of Asset
+        Whose models are measured; see `blendtorch.core.assets.resolve`.
     """
 
-    topics: tuple[Literal["inventory", "capabilities", "checks"], ...]
+    topics: tuple[Literal["inventory", "capabilities", "checks", "sizes"], ...]
     plugins: tuple[str, ...] = ()
     checked: tuple[tuple[str, str], ...] = ()
+    assets: tuple[Asset, ...] = ()
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True, tag="capabilities"):
@@ -104,6 +109,32 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True, tag="checked"):
     seconds: float = 0.0
 
 
+class Size(msgspec.Struct, frozen=True, kw_only=True, tag="size"):
+    """How large a model is.
+
+    Attributes
+    ----------
+    file : str
+        Its absolute path.
+    dimensions : tuple of float
+        Of its box along x, y and z, in metres.
+    radius : float
+        Of the sphere about its origin that holds it, in metres.
+    faces : int
+    colored : bool
+        Whether its colours come from images, or from its vertices.
+    notices : tuple of str
+        What a user should know: a size that is hardly right, for example.
+    """
+
+    file: str
+    dimensions: tuple[float, float, float]
+    radius: float = 0.0
+    faces: int = 0
+    colored: bool = False
+    notices: tuple[str, ...] = ()
+
+
 class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag="refusal"):
     """The question could not be answered.
 
@@ -116,7 +147,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag="refusal"):
     traceback: str
 
 
-Answer = Inventory | Capabilities | CheckBegun | Checked | Refusal
+Answer = Inventory | Capabilities | CheckBegun | Checked | Size | Refusal
 _decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Answer)
 
 

@@ -2,6 +2,7 @@
 
 from blendtorch.core import hookimpl
 
+from blendtorch_standard.randomizers.assets import Assets
 from blendtorch_standard.randomizers.backdrop import Backdrop
 from blendtorch_standard.randomizers.camera_box import CameraBox
 from blendtorch_standard.randomizers.camera_shell import CameraShell
@@ -16,6 +17,7 @@ from blendtorch_standard.randomizers.visibility import Visibility
 from blendtorch_standard.randomizers.world import World
 
 __all__ = [
+    "Assets",
     "Backdrop",
     "CameraBox",
     "CameraShell",
@@ -47,4 +49,5 @@ def blendtorch_register_randomizers() -> list[type]:
         Backdrop,
         Visibility,
         PhysicsDrop,
+        Assets,
     ]

@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from blendtorch.core.errors import SceneError
 
+from blendtorch_standard.randomizers import targets
+
 Point = tuple[float, float, float]
 Points = npt.NDArray[np.float64]
 
@@ -69,7 +71,8 @@ def radius(root: Any, parts: list[Any]) -> float:
     root_from_world = np.linalg.inv(blender.world_matrix(root))
     farthest = 0.0
     for part in parts:
-        if part.type not in {"MESH", "CURVE", "SURFACE", "FONT", "META", "CURVES"} or part.hide_render:
+        never = part.hide_render and not targets.is_asset(part)
+        if part.type not in {"MESH", "CURVE", "SURFACE", "FONT", "META", "CURVES"} or never:
             continue
         root_from_part = root_from_world @ blender.world_matrix(part)
         points = blender.mesh(part).vertices @ root_from_part[:3, :3].T + root_from_part[:3, 3]

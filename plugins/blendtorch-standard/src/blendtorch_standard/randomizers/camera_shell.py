@@ -70,8 +70,10 @@ class CameraShell(Randomizer):
 
     def randomize(self, moment: Moment, rng: np.random.Generator) -> Mapping[str, Any]:  # noqa: ARG002
         """Place each camera; the record has its distance and angles."""
-        cameras = self._rig.cameras if self._rig else []
-        return {camera.name: self._place(camera, rng) for camera in cameras}
+        if self._rig is None:
+            return {}
+        self._rig.follow()
+        return {camera.name: self._place(camera, rng) for camera in self._rig.cameras}
 
     def close(self) -> None:
         """Take the empties away."""

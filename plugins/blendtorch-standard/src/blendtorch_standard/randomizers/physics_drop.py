@@ -96,14 +96,15 @@ class PhysicsDrop(Randomizer):
         from blendtorch.btb import blender
 
         drawn: dict[str, Any] = {name: {"location": place} for name, place in self._places(rng).items()}
-        for obj in self._objects:
+        for obj in (obj for obj in self._objects if obj.name in drawn):
             quaternion = drawn[obj.name]["quaternion"] = rotations.any_quaternion(rng)
             obj.location = drawn[obj.name]["location"]
             blender.set_rotation(obj, rotations.from_quaternion(quaternion))
         return drawn
 
     def _places(self, rng: np.random.Generator) -> dict[str, Any]:
-        return arrange(self._radii, self.options.low, self.options.high, 0.0, self.options.tries, rng)
+        radii = {obj.name: self._radii[obj.name] for obj in self._objects if not targets.is_parked(obj)}
+        return arrange(radii, self.options.low, self.options.high, 0.0, self.options.tries, rng)
 
     def _grounds(self, context: SetupContext) -> list[Any]:
         from blendtorch.btb import blender

@@ -79,7 +79,7 @@ class Pose(Randomizer):
 
     def randomize(self, moment: Moment, rng: np.random.Generator) -> Mapping[str, Any]:  # noqa: ARG002
         """Pose each object; the record has what was drawn for it, with a rotation as degrees or as a quaternion w, x, y, z."""
-        return {obj.name: self._pose(obj, rng) for obj in self._objects}
+        return {obj.name: self._pose(obj, rng) for obj in self._objects if not targets.is_parked(obj)}
 
     def _pose(self, obj: Any, rng: np.random.Generator) -> dict[str, Any]:
         from blendtorch.btb import blender
@@ -88,7 +88,7 @@ class Pose(Randomizer):
         location, rotation, scale = self._start[obj.name]
         if options.location is not None:
             drawn["location"] = vector(options.location, rng)
-            obj.location = drawn["location"] + (location if options.relative else 0)
+            obj.location = drawn["location"] + (targets.place(obj, location) if options.relative else 0)
         if options.uniform_rotation:
             drawn["quaternion"] = rotations.any_quaternion(rng)
             turn = rotations.from_quaternion(drawn["quaternion"])

@@ -43,6 +43,7 @@ class Rig:
                     "choose others with `cameras`, or clear its parent"
                 )
         self._empties: list[Any] = []
+        self._followed: list[tuple[Any, Any]] = []
         self._scene = context.scene
         self.target = self._make_target(context, target)
 
@@ -88,7 +89,15 @@ class Rig:
             constraint = empty.constraints.new("COPY_LOCATION")
             constraint.target = obj
             constraint.influence = 1 / number  # one after the other they blend to the mean
+            self._followed.append((obj, constraint))
         return empty
+
+    def follow(self) -> None:
+        """Look at what of the target is there in this episode; where nothing is, at the origin of the world."""
+        there = 0
+        for obj, constraint in self._followed:
+            there += not targets.is_parked(obj)
+            constraint.influence = 0 if targets.is_parked(obj) else 1 / there
 
 
 def looking_inwards(elevation: float, azimuth: float, roll: float) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -76,15 +76,17 @@ class Scatter(Randomizer):
         """Place the objects; the record has location and scale factor of each."""
         places, factors = self._draw(rng)
         for obj in self._objects:
-            obj.location = places[obj.name]
+            if obj.name in places:
+                obj.location = places[obj.name]
             if self.options.scale is not None:
-                obj.scale = self._scale[obj.name] * factors[obj.name]
+                obj.scale = self._scale[obj.name] * factors.get(obj.name, 1.0)
         return {name: {"location": place, "scale": factors[name]} for name, place in places.items()}
 
     def _draw(self, rng: np.random.Generator) -> tuple[dict[str, Any], dict[str, float]]:
         options = self.options
-        factors = {name: 1.0 if options.scale is None else number(options.scale, rng) for name in self._radii}
-        radii = {name: size * abs(factors[name]) for name, size in self._radii.items()}
+        there = [obj.name for obj in self._objects if not targets.is_parked(obj)]
+        factors = {name: 1.0 if options.scale is None else number(options.scale, rng) for name in there}
+        radii = {name: self._radii[name] * abs(factor) for name, factor in factors.items()}
         return arrange(radii, options.low, options.high, options.gap, options.tries, rng), factors
 
     def _check_parents(self) -> None:

@@ -2,12 +2,31 @@
 
 from typing import Any
 
+import numpy as np
 from blendtorch.core import SetupContext
 from blendtorch.core.errors import SceneError
 
+# Custom properties of copies of the run's `assets`: of which entry, whether it is there, where it stands by itself.
+ASSET, SHOWN, PLACE = "blendtorch_asset", "blendtorch_shown", "blendtorch_place"
+
+
+def is_asset(obj: Any) -> bool:
+    """Whether an object is a copy that the run's `assets` has made."""
+    return ASSET in obj
+
+
+def is_parked(obj: Any) -> bool:
+    """Whether an object is a copy that is not there in this episode: nothing is to be placed, nor to be looked at."""
+    return not obj.get(SHOWN, 1)
+
+
+def place(obj: Any, start: Any) -> Any:
+    """Return where an object is by itself: where it was when the run began, or where this episode's copy stands."""
+    return np.array(obj[PLACE]) if is_asset(obj) else start
+
 
 def objects(context: SetupContext, pattern: str) -> list[Any]:
-    """Find objects by name; by default the roots of the objects of interest.
+    """Find objects by name; by default the roots of the objects of interest, and the distractors of the run's `assets`.
 
     Raises
     ------
@@ -35,14 +54,14 @@ def families(context: SetupContext, pattern: str) -> list[tuple[Any, list[Any]]]
                     f"the object of interest {each.name!r} is a collection with several objects at its top: "
                     "parent them to one, or name objects with `objects`"
                 )
-        found = [each.root for each in context.objects]
+        found = _with_distractors(context, [each.root for each in context.objects])
         if not found:
             raise SceneError("the run has no objects of interest: name objects with `objects`")
     return [(obj, [obj, *sorted(obj.children_recursive, key=lambda child: str(child.name))]) for obj in found]
 
 
 def with_materials(context: SetupContext, pattern: str) -> list[Any]:
-    """Find objects that can have materials: what the pattern matches, or the parts of the objects of interest.
+    """Find objects that can have materials: what the pattern matches, or the parts of the objects of interest and distractors.
 
     Raises
     ------
@@ -52,10 +71,16 @@ def with_materials(context: SetupContext, pattern: str) -> list[Any]:
 
     if pattern:
         return blender.objects_matching(context.scene, pattern)
-    found = {part.name: part for each in context.objects for part in each.parts}
+    found = _with_distractors(context, [part for each in context.objects for part in each.parts])
     if not found:
         raise SceneError("the run has no objects of interest: name objects with `objects`")
-    return list(found.values())
+    return found
+
+
+def _with_distractors(context: SetupContext, found: list[Any]) -> list[Any]:
+    """Add the copies of the run's `assets` that get no labels: what befalls the others befalls them."""
+    others = sorted((obj for obj in context.scene.objects if is_asset(obj)), key=lambda obj: str(obj.name))
+    return list({obj.name: obj for obj in (*found, *others)}.values())
 
 
 def cameras(context: SetupContext, pattern: str) -> list[Any]:

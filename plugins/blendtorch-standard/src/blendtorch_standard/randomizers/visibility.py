@@ -42,7 +42,9 @@ class Visibility(Randomizer):
     def setup(self, context: SetupContext) -> None:
         """Find the objects, with what belongs to them."""
         families = targets.families(context, self.options.objects)
-        self._families = {obj.name: [part for part in parts if not part.hide_render] for obj, parts in families}
+        self._families = {
+            obj.name: [part for part in parts if not part.hide_render or targets.is_asset(part)] for obj, parts in families
+        }
 
     def writes(self) -> Sequence[tuple[Any, str]]:
         """Both switches of each object."""
@@ -56,5 +58,5 @@ class Visibility(Randomizer):
         hidden = {part.name for name, family in self._families.items() if not shown[name] for part in family}
         for family in self._families.values():
             for part in family:
-                part.hide_render = part.hide_viewport = part.name in hidden
+                part.hide_render = part.hide_viewport = part.name in hidden or targets.is_parked(part)
         return shown

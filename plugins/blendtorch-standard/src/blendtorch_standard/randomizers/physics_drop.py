@@ -1,5 +1,6 @@
 """Objects that fall, and lie as physics lets them."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -11,6 +12,9 @@ from blendtorch.core.interfaces import GEOMETRY
 from blendtorch_standard.randomizers import rotations, targets
 from blendtorch_standard.randomizers.arrangement import arrange, radius
 from blendtorch_standard.randomizers.values import check_box
+
+_SMALL_M, _MOST_SUBSTEPS = 0.025, 100
+_MARGIN = 0.01  # at which bodies meet, in radii of what falls: Bullet needs some, and pictures show what is more
 
 
 class PhysicsDropOptions(RandomizerOptions, frozen=True, kw_only=True):
@@ -78,10 +82,14 @@ class PhysicsDrop(Randomizer):
         self._radii = {obj.name: radius(obj, parts) for obj, parts in families}
         grounds = self._grounds(context)
         for obj in self._objects:
-            blender.rigid_body(context.scene, obj, "ACTIVE")
+            blender.rigid_body(context.scene, obj, "ACTIVE", _MARGIN * self._radii[obj.name])
         for obj in grounds:
-            blender.rigid_body(context.scene, obj, "PASSIVE")
-        cache = blender.rigid_body_world(context.scene).point_cache
+            blender.rigid_body(context.scene, obj, "PASSIVE", _MARGIN * min(self._radii.values()))
+        world = blender.rigid_body_world(context.scene)
+        # In Blender's 1/240 s what is smaller than this falls a good part of itself, and into the ground.
+        finer = math.ceil(min(_MOST_SUBSTEPS, 10 * _SMALL_M / max(min(self._radii.values()), 1e-6)))
+        world.substeps_per_frame = max(world.substeps_per_frame, finer)
+        cache = world.point_cache
         cache.frame_start, cache.frame_end = context.frame_range
         self._places(context.rng(self.name))
 

@@ -18,7 +18,7 @@ def rigid_body_world(scene: Any) -> Any:
     return world
 
 
-def rigid_body(scene: Any, obj: Any, kind: str) -> Any:
+def rigid_body(scene: Any, obj: Any, kind: str, margin: float | None = None) -> Any:
     """Give an object a rigid body, or change the one it has.
 
     Parameters
@@ -28,6 +28,9 @@ def rigid_body(scene: Any, obj: Any, kind: str) -> Any:
         A mesh.
     kind : {'ACTIVE', 'PASSIVE'}
         A body that is made gets the shape of its convex hull, or of its mesh where it is passive.
+    margin : float, optional
+        How far around a body that is made others stop, in scene units. Default: Blender's, 0.04, which would let a part of a
+        few centimetres float over the ground.
 
     Returns
     -------
@@ -40,15 +43,17 @@ def rigid_body(scene: Any, obj: Any, kind: str) -> Any:
     """
     if obj.type != "MESH":
         raise SceneError(f"object {obj.name!r} of type {obj.type} cannot be a rigid body: expected a mesh")
+    made = obj.rigid_body is None
     members = rigid_body_world(scene).collection.objects
     if obj.name not in members:
         members.link(obj)
-    made = obj.rigid_body is None
-    if made:  # Blender adds the body where it evaluates the collection; 3.4 only then
+    if obj.rigid_body is None:  # Blender adds the body where it links the object; 3.4 where it evaluates the collection
         bpy.context.view_layer.update()
     body = obj.rigid_body
     if made or kind != body.type:
         body.collision_shape = "MESH" if kind == "PASSIVE" else "CONVEX_HULL"
+    if made and margin is not None:
+        body.use_margin, body.collision_margin = True, margin
     body.type = kind
     if kind == "ACTIVE":
         body.enabled, body.kinematic = True, False

@@ -69,7 +69,7 @@ def test_every_randomizer_has_a_case():
         for each in Catalogue().all()
         if each.source.distribution == "blendtorch-standard" and each.kind == "randomizer"
     }
-    assert {label.split()[0] for label in CASES} == names
+    assert {label.split()[0] for label in CASES} == names - {"assets"}  # which only runs with `assets` have: test_assets.py
 
 
 @pytest.mark.parametrize("label", CASES)

@@ -48,7 +48,6 @@ def import_objects(path: str) -> list[Any]:
         what = "has no faces" if meshes else "has no mesh"
         raise SceneError(f"{path} {what} that Blender {bpy.app.version_string} can read: nothing of it could be seen")
     for data in {obj.data.name: obj.data for obj in meshes}.values():
-        _require_sound(data, path)
         _give_material(data)
     return came
 
@@ -114,12 +113,6 @@ def _kept_settings() -> Iterator[None]:
         for owner, name, value in before:
             setattr(owner, name, value)
         scene.frame_set(frame)
-
-
-def _require_sound(data: Any, path: str) -> None:
-    points = versions.vertices(data)
-    if not np.isfinite(points).all():
-        raise SceneError(f"{path}: the mesh {data.name!r} has vertices that are no numbers; export it again")
 
 
 def _give_material(data: Any) -> None:

@@ -81,6 +81,8 @@ def importer(suffix: str) -> Callable[..., Any]:
     if suffix == ".fbx":
         return bpy.ops.import_scene.fbx  # type: ignore[no-any-return]
     if suffix.startswith(".usd"):
+        if "usd_import" not in dir(bpy.ops.wm):
+            raise SceneError("it was built without USD: convert the file to .glb, or use another Blender")
         return bpy.ops.wm.usd_import  # type: ignore[no-any-return]
     kind = suffix.removeprefix(".")
     if kind != "obj" and VERSION < (4, 2, 0):

@@ -29,8 +29,9 @@ from blendtorch.btt.launch_watch import describe_end
 from blendtorch.btt.runtimes import Runtime, find_runtime
 from blendtorch.btt.supervision import RestartPolicy, Supervisor, restart_policy
 from blendtorch.core.assets import METRES, Unit, check_format
+from blendtorch.core.atomic import write_atomically
 from blendtorch.core.errors import BlendtorchError, InstanceError, LaunchError
-from blendtorch.core.launch import KEYS, InstanceFiles, InstanceSpec, RunSpec, write_atomically
+from blendtorch.core.launch import KEYS, InstanceFiles, InstanceSpec, RunSpec
 from blendtorch.core.transport import Keys
 
 logger = logging.getLogger("blendtorch")

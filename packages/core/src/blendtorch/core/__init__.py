@@ -1,6 +1,7 @@
 """What the two sides of blendtorch share: messages, sockets, camera geometry, the interfaces of plug-ins, the errors."""
 
 from blendtorch.core import errors, geometry
+from blendtorch.core.atomic import write_atomically
 from blendtorch.core.distributions import (
     Choice,
     Constant,
@@ -23,6 +24,7 @@ from blendtorch.core.interfaces import (
     RandomizerOptions,
     Renderer,
     SetupContext,
+    Writer,
 )
 from blendtorch.core.messages import EndOfStream, Failure, Frame, Message
 from blendtorch.core.payload import ArraySpec, Payload
@@ -50,9 +52,11 @@ __all__ = [
     "Renderer",
     "SetupContext",
     "Uniform",
+    "Writer",
     "draw",
     "draw_vector",
     "errors",
     "geometry",
     "hookimpl",
+    "write_atomically",
 ]

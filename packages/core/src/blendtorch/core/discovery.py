@@ -1,8 +1,8 @@
 """Finding plug-ins: what is installed, what each has, and what is wrong with it.
 
-A distribution names its renderers, annotators and randomizers as entry points of the group `blendtorch`. A run imports those
-whose names it asks for; only where a name is claimed by no entry point, the others are looked into. What is wrong with a
-distribution is noted, and stops the runs that ask for it and no other.
+A distribution names its renderers, annotators, randomizers and writers as entry points of the group `blendtorch`. A run
+imports those whose names it asks for; only where a name is claimed by no entry point, the others are looked into. What is
+wrong with a distribution is noted, and stops the runs that ask for it and no other.
 """
 
 import difflib
@@ -21,11 +21,16 @@ from typing import Any, Literal
 import pluggy
 from blendtorch.core import hooks
 from blendtorch.core.errors import PluginError
-from blendtorch.core.interfaces import INTERFACE, Annotator, Plugin, Randomizer, Renderer
+from blendtorch.core.interfaces import INTERFACE, Annotator, Plugin, Randomizer, Renderer, Writer
 from blendtorch.core.seeding import stable_hash
 
-Kind = Literal["renderer", "annotator", "randomizer"]
-KINDS: dict[Kind, type[Plugin]] = {"renderer": Renderer, "annotator": Annotator, "randomizer": Randomizer}
+Kind = Literal["renderer", "annotator", "randomizer", "writer"]
+KINDS: dict[Kind, type[Plugin]] = {
+    "renderer": Renderer,
+    "annotator": Annotator,
+    "randomizer": Randomizer,
+    "writer": Writer,
+}
 GROUP = "blendtorch"
 DISABLE_VARIABLE = "BLENDTORCH_DISABLE_PLUGINS"
 # Where the names of ours are, for who has not installed them.
@@ -33,7 +38,7 @@ _GBUFFER = (
     "depth distance normals position uv object_coordinates instance_ids category_ids material_ids flow boxes2d_tight "
     "boxes2d_amodal visibility masks_amodal"
 )
-OURS = {"cycles": "blendtorch-cycles", **dict.fromkeys(_GBUFFER.split(), "blendtorch-gbuffer")}
+OURS = {"cycles": "blendtorch-cycles", "images": "blendtorch-images", **dict.fromkeys(_GBUFFER.split(), "blendtorch-gbuffer")}
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 

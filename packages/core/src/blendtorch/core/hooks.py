@@ -20,7 +20,7 @@ A hook that an older core lacks is marked with `@hookimpl(optionalhook=True)`.
 from collections.abc import Sequence
 
 import pluggy
-from blendtorch.core.interfaces import Annotator, Randomizer, Renderer
+from blendtorch.core.interfaces import Annotator, Randomizer, Renderer, Writer
 
 hookspec = pluggy.HookspecMarker("blendtorch")
 hookimpl = pluggy.HookimplMarker("blendtorch")
@@ -39,3 +39,8 @@ def blendtorch_register_annotators() -> Sequence[type[Annotator]] | type[Annotat
 @hookspec
 def blendtorch_register_randomizers() -> Sequence[type[Randomizer]] | type[Randomizer]:  # type: ignore[empty-body]
     """Return a class derived from `blendtorch.core.Randomizer`, or several."""
+
+
+@hookspec
+def blendtorch_register_writers() -> Sequence[type[Writer]] | type[Writer]:  # type: ignore[empty-body]
+    """Return a class derived from `blendtorch.core.Writer`, or several."""

@@ -1,6 +1,6 @@
-"""What a renderer, an annotator and a randomizer are: the interfaces of plug-ins, and what these are given.
+"""What a renderer, an annotator, a randomizer and a writer are: the interfaces of plug-ins, and what these are given.
 
-One process, one thread: everything here is called from the main thread of a Blender process, in this order::
+One process, one thread: all but writers are called from the main thread of a Blender process, in this order::
 
     __init__(options)                     options are checked already; no Blender yet
     setup(context)                        once, the scene is open and evaluated
@@ -27,6 +27,8 @@ next breaks that promise: a randomizer sets everything that it touches, each tim
 
 **The camera is an argument**, never `scene.camera`: several cameras per sample are normal.
 
+**Writers** put samples on disk, on the training side and in processes of their own: see `Writer`.
+
 A module of plug-ins imports `blendtorch.core` at its top, and `bpy` and the facade `blendtorch.btb.blender` inside functions
 only: the training side reads options and emitted arrays from the same classes, and has no Blender.
 """
@@ -35,6 +37,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -229,7 +233,7 @@ class Moment(msgspec.Struct, frozen=True, eq=False):
 
 
 class Plugin(ABC):
-    """What renderers, annotators and randomizers have in common.
+    """What renderers, annotators, randomizers and writers have in common.
 
     Attributes
     ----------
@@ -250,10 +254,13 @@ class Plugin(ABC):
         self.options = options
 
     def setup(self, context: SetupContext) -> None:  # noqa: B027 - many have nothing to set up
-        """Get ready. Raise `SceneError` or `ConfigurationError` for what cannot work: no frame has been made yet."""
+        """Get ready. Raise `SceneError` or `ConfigurationError` for what cannot work: no frame has been made yet.
+
+        Not called for writers, which have no scene: they have `open`.
+        """
 
     def close(self) -> None:  # noqa: B027 - many have nothing to close
-        """Give back what `setup` took. Called once, also after an error and where `setup` was not reached."""
+        """Give back what `setup`, or `open`, took. Called once, also after an error and where that was not reached."""
 
 
 class Renderer(Plugin):
@@ -466,3 +473,103 @@ class Randomizer(Plugin):
             For this episode, frame and camera.
         """
         return image
+
+
+class Writer(Plugin):
+    """Puts samples on disk, so that what is there is whole.
+
+    Writers run on the training side, without Blender, and `setup` is not called for them. In this order::
+
+        __init__(options)
+        open(folder)             in every process that writes or asks
+        written()                at any time: what need not be made again
+        write(sample)            in any order; in several processes at the same time, each with a Writer of its own
+        finish(categories)       once, in the main process, when every sample is written
+        close()                  in every process, also after an error, and where open was not reached
+
+    Processes are killed, and a run that was broken off goes on in the same folder: a sample counts once all of it is there. So
+    files get their names when they are whole (`blendtorch.core.write_atomically`), and the one by which `written` knows a
+    sample comes last. Any method may raise: what it raises ends the run with the plug-in's name.
+
+    Example::
+
+        class Pictures(Writer):
+            name = "pictures"
+            interface = 1
+
+            def open(self, folder):
+                self.folder = folder
+
+            def written(self):
+                return frozenset(int(path.stem) for path in self.folder.glob("*.npy") if path.stem.isdecimal())
+
+            def write(self, sample):
+                from io import BytesIO
+
+                content = BytesIO()
+                np.save(content, sample["image"])
+                write_atomically(self.folder / f"{sample['meta']['index']}.npy", content.getvalue())
+    """
+
+    @abstractmethod
+    def open(self, folder: Path) -> None:
+        """Get ready to write into a folder and to ask for what is there; make the folders in it that `write` needs.
+
+        Called in every process, before anything else. It leaves samples alone that are there, and files that are not its own.
+
+        Parameters
+        ----------
+        folder : Path
+            There already, perhaps with samples of a run before.
+
+        Raises
+        ------
+        ConfigurationError
+            If what is there cannot be gone on with.
+        """
+
+    @abstractmethod
+    def written(self) -> frozenset[int]:
+        """Return the indexes of the samples that are whole in the folder, whoever wrote them.
+
+        Cheap: one listing of a folder, without looking into files. Half-written samples, drafts and other people's files do
+        not count.
+        """
+
+    @abstractmethod
+    def write(self, sample: Mapping[str, Any]) -> None:
+        """Write a sample. After it returns, `written` has its index, in every process.
+
+        A process that is killed on the way leaves no sample that `written` counts. A sample that is there already is replaced
+        by the same one.
+
+        Parameters
+        ----------
+        sample : mapping
+            As a dataset yields it: arrays, numbers, text, lists and mappings of them. Its index is
+            `sample["meta"]["index"]`. Arrays are of numpy, or tensors of torch, which `numpy.asarray` takes. They are to be
+            read only, and must not be kept.
+        """
+
+    def finish(self, categories: Mapping[int, str]) -> None:
+        """Write what belongs to the whole, an index for example. A later run may add samples, and finish again.
+
+        Parameters
+        ----------
+        categories : mapping of int to str
+            The names of the categories, by their ids.
+        """
+
+    def bytes_per_sample(self, arrays: Mapping[str, tuple[tuple[int, ...], str]]) -> int:
+        """Estimate what a sample takes on disk, to tell in time that a disk is too small. Default: the bytes of its arrays.
+
+        Parameters
+        ----------
+        arrays : mapping of str to tuple
+            By their names (`image`, `boxes.xyxy`), the shape and the dtype of each array.
+
+        Returns
+        -------
+        int
+        """
+        return sum(prod(shape) * np.dtype(dtype).itemsize for shape, dtype in arrays.values())

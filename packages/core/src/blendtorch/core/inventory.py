@@ -38,7 +38,7 @@ class Option(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InstalledPlugin(msgspec.Struct, frozen=True, kw_only=True):
-    """A renderer, annotator or randomizer that is installed.
+    """A renderer, annotator, randomizer or writer that is installed.
 
     Attributes
     ----------

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 from blendtorch.core.assets import Unit, is_mesh
+from blendtorch.core.atomic import write_atomically
 from blendtorch.core.configuration import RunConfiguration
 from blendtorch.core.record import DeliveryRecord
 from blendtorch.core.schedule import Share
@@ -328,10 +329,3 @@ def _number(path: Path) -> int:
         return int(path.read_bytes())
     except FileNotFoundError:
         return -1
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that readers never see half of it."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.part")  # workers write some of them at the same time
-    draft.write_bytes(content)
-    draft.replace(path)

@@ -11,7 +11,7 @@ from blendtorch.core.errors import BlendtorchError
 _DESCRIPTION = """\
 What blendtorch finds on this machine.
 
-    blendtorch plugins      which renderers, annotators and randomizers there are, and what is wrong with any
+    blendtorch plugins      which renderers, annotators, randomizers and writers there are, and what is wrong with any
     blendtorch doctor       which Blenders there are, what they can do here, and whether the plug-ins work in them
 
 `blendtorch COMMAND --help` explains each.

@@ -40,14 +40,14 @@ def problems_of(trainer: Inventory, blenders: Sequence[BlenderReport], named: bo
 
 
 def _differences(trainer: Inventory, name: str, there: Inventory) -> list[str]:
-    """Compare the versions of our packages, and what has plug-ins."""
+    """Compare the versions of our packages, and what has plug-ins for Blender: all but writers."""
     found = []
     install = f"run {there.interpreter} -m pip install"
     core = "blendtorch-core"
     if trainer.packages.get(core) != there.packages.get(core):
         here, other = trainer.packages.get(core, "an unknown version"), there.packages.get(core, "an unknown version")
         found.append(f"{core} is {here} here and {other} in {name}: {install} {core}=={here}")
-    switched_on = {plugin.distribution for plugin in trainer.plugins}
+    switched_on = {plugin.distribution for plugin in trainer.plugins if plugin.kind != "writer"}
     switched_on |= {problem.distribution for problem in trainer.problems}
     for distribution, version in trainer.distributions.items():
         if distribution not in switched_on:

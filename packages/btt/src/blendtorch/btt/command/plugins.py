@@ -9,14 +9,16 @@ import msgspec
 from blendtorch.btt.command.blenders import BlenderReport, absolute, look_at
 from blendtorch.btt.command.comparison import problems_of
 from blendtorch.btt.command.text import columns, listing
+from blendtorch.core.discovery import KINDS
 from blendtorch.core.inspection import Question
 from blendtorch.core.inventory import InstalledPlugin, Inventory, take_inventory
 
 SUMMARY = "list the plug-ins of the trainer and of each Blender"
 DESCRIPTION = """\
-List the renderers, annotators and randomizers that are installed in this Python, the trainer's, and in each Blender that is
-found: their distribution, what they emit (dtype, shape, unit), and what is wrong: a distribution that cannot be imported, two
-plug-ins with one name, a hook that is misspelt or takes arguments, what is installed here and absent from a Blender.
+List the renderers, annotators, randomizers and writers that are installed in this Python, the trainer's, and in each Blender
+that is found (without writers, which run in the trainer): their distribution, what they emit (dtype, shape, unit), and what is
+wrong: a distribution that cannot be imported, two plug-ins with one name, a hook that is misspelt or takes arguments, what is
+installed here and absent from a Blender.
 
 All of them are imported for this; a run imports only what it names. BLENDTORCH_DISABLE_PLUGINS switches some off, by the
 names of distributions or of plug-ins, separated by commas.
@@ -75,11 +77,11 @@ def _lines(trainer: Inventory, blenders: list[BlenderReport], problems: list[str
             yield blender.name or f"{blender.origin}: {blender.reason}"
             continue
         yield blender.name + (" (lent what it lacks)" if blender.lent else "")
-        there = blender.inventory.plugins
+        there = _for_blender(blender.inventory)
         if verbose:
             yield from _tables(there, verbose)
             continue
-        known = [_shown(plugin) for plugin in trainer.plugins]
+        known = [_shown(plugin) for plugin in _for_blender(trainer)]
         others = [plugin for plugin in there if _shown(plugin) not in known]
         if not others and len(there) == len(known):
             yield f"  the same {len(there)} plug-ins"
@@ -94,6 +96,10 @@ def _lines(trainer: Inventory, blenders: list[BlenderReport], problems: list[str
         yield from (f"\n{text.rstrip()}" for text in sorted(tracebacks))
 
 
+def _for_blender(inventory: Inventory) -> list[InstalledPlugin]:
+    return [plugin for plugin in inventory.plugins if plugin.kind != "writer"]
+
+
 def _shown(plugin: InstalledPlugin) -> tuple[str, ...]:
     """Say all that a table has of a plug-in, which two may differ in."""
     return plugin.kind, plugin.name, plugin.origin, *_cells(plugin)
@@ -102,7 +108,7 @@ def _shown(plugin: InstalledPlugin) -> tuple[str, ...]:
 def _tables(plugins: Sequence[InstalledPlugin], verbose: bool) -> Iterator[str]:
     if not plugins:
         yield "  no plug-ins"
-    for kind in ("renderer", "annotator", "randomizer"):
+    for kind in KINDS:
         chosen = [plugin for plugin in plugins if plugin.kind == kind]
         if not chosen:
             continue
@@ -117,9 +123,11 @@ def _tables(plugins: Sequence[InstalledPlugin], verbose: bool) -> Iterator[str]:
 
 
 def _cells(plugin: InstalledPlugin) -> Iterator[str]:
-    """Say what it emits, a line for each array; of a randomizer, what it changes."""
+    """Say what it emits, a line for each array; of a randomizer, what it changes; of a writer, what it is."""
     if plugin.kind == "randomizer":
         yield f"changes {', '.join(plugin.effects)}" if plugin.effects else "what it changes depends on its options"
+    elif plugin.kind == "writer":
+        yield plugin.summary
     elif plugin.emits:
         yield from (f"{name}: {spec}" for name, spec in plugin.emits.items())
     else:

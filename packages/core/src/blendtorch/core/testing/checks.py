@@ -70,7 +70,7 @@ def run_checks(
     Parameters
     ----------
     plugin : type or Found
-        A class derived from Renderer, Annotator or Randomizer, or what a `Catalogue` found.
+        A class derived from Renderer, Annotator, Randomizer or Writer, or what a `Catalogue` found.
     stage : Stage, optional
         What it is set up with: a `FakeStage` by default, in Blender a `blendtorch.btb.pipeline.SceneStage`. The checks
         of a randomizer leave the scene as it set it.

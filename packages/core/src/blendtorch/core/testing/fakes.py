@@ -156,7 +156,7 @@ def found_of(cls: type[Plugin]) -> Found:
     """
     kinds = [kind for kind, base in KINDS.items() if isinstance(cls, type) and issubclass(cls, base)]
     if not kinds:
-        raise PluginError(f"{cls!r} is no plug-in: expected a class derived from Renderer, Annotator or Randomizer")
+        raise PluginError(f"{cls!r} is no plug-in: expected a class derived from Renderer, Annotator, Randomizer or Writer")
     check_class(cls, kinds[0])
     return Found(kinds[0], cls.name, cls, Source((), cls.__module__))
 

@@ -121,6 +121,22 @@ def install(tmp_path):
     return install
 
 
+WRITER = """
+    import acme_codec
+    from blendtorch.core import Writer, hookimpl
+
+    class Tar(Writer):
+        '''A tar file of samples.'''
+        name = "tar"
+        interface = 1
+        open = written = write = None
+
+    @hookimpl
+    def blendtorch_register_writers():
+        return Tar
+"""
+
+
 @pytest.fixture
 def alone(monkeypatch):
     """Switch off what is installed: what is under test are the plug-ins of the test."""
@@ -249,6 +265,18 @@ def test_what_the_blender_lacks_is_lent_or_said(alone, install, monkeypatch, ble
     )
     answer = subprocess.run([interpreter, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() in str(runtime.path), "the Python to run pip with is that Blender's"
+
+
+@pytest.mark.blender
+def test_a_writer_is_listed_and_not_missed_in_a_blender(alone, install, monkeypatch, tmp_path, named, capsys):
+    """Nor what it needs, where it is lent."""
+    monkeypatch.syspath_prepend(install("acme-tar", WRITER, "tar"))
+    (tmp_path / "site" / "acme_codec.py").write_text("")
+    assert main(["plugins", *named]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "writers (hook blendtorch_register_writers)" in lines
+    assert "tar acme-tar 1.2 A tar file of samples." in lines
+    assert "the same 0 plug-ins" in lines
 
 
 @pytest.mark.blender

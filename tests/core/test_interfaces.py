@@ -21,7 +21,7 @@ def example(cls):
     return made
 
 
-@pytest.mark.parametrize("cls", [interfaces.Renderer, interfaces.Annotator, interfaces.Randomizer])
+@pytest.mark.parametrize("cls", [interfaces.Renderer, interfaces.Annotator, interfaces.Randomizer, interfaces.Writer])
 def test_an_example_does_what_the_interface_says(cls):
     results = run_checks(example(cls))
     judged = [check for check in results if not check.skipped]

@@ -18,8 +18,11 @@ def problems_of(trainer: Inventory, blenders: Sequence[BlenderReport], named: bo
         launch takes.
     """
     places: dict[str, list[str]] = {str(problem): ["the trainer"] for problem in trainer.problems}
+    writing = _distributions(trainer) - _distributions(trainer, but="writer")
     for blender in blenders:
         for problem in blender.inventory.problems if blender.inventory else ():
+            if problem.distribution in writing:  # it is lent to a Python that has not what it needs, and need not have it
+                continue
             places.setdefault(str(problem), []).append(blender.name)
     problems = [text + "".join(f"\n  in {place}" for place in where) for text, where in places.items()]
     for blender in blenders:
@@ -47,7 +50,7 @@ def _differences(trainer: Inventory, name: str, there: Inventory) -> list[str]:
     if trainer.packages.get(core) != there.packages.get(core):
         here, other = trainer.packages.get(core, "an unknown version"), there.packages.get(core, "an unknown version")
         found.append(f"{core} is {here} here and {other} in {name}: {install} {core}=={here}")
-    switched_on = {plugin.distribution for plugin in trainer.plugins if plugin.kind != "writer"}
+    switched_on = _distributions(trainer, but="writer")
     switched_on |= {problem.distribution for problem in trainer.problems}
     for distribution, version in trainer.distributions.items():
         if distribution not in switched_on:
@@ -58,3 +61,8 @@ def _differences(trainer: Inventory, name: str, there: Inventory) -> list[str]:
             other = there.distributions[distribution]
             found.append(f"{distribution} is {version} here and {other} in {name}: {install} {distribution}=={version}")
     return found
+
+
+def _distributions(inventory: Inventory, but: str = "") -> set[str]:
+    """Name the distributions that have plug-ins of other kinds than one."""
+    return {plugin.distribution for plugin in inventory.plugins if plugin.kind != but}

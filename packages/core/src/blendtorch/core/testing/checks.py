@@ -14,19 +14,20 @@ from blendtorch.core.discovery import KINDS, Found, Kind
 from blendtorch.core.errors import BlendtorchError, CameraError, ConfigurationError, SceneError
 from blendtorch.core.interfaces import Plugin
 from blendtorch.core.sampler import Stage
-from blendtorch.core.testing import requirements
+from blendtorch.core.testing import requirements, writing
 from blendtorch.core.testing.fakes import FakeStage, found_of
 from blendtorch.core.testing.scene import NeedsBlender
 from blendtorch.core.testing.subject import Failed, Skipped, Subject
 
-_ALL = ("renderer", "annotator", "randomizer")
-CHECKS: dict[str, tuple[tuple[str, ...], Callable[[Subject], None]]] = {
+_ALL = tuple(KINDS)
+_IN_BLENDER: tuple[Kind, ...] = ("renderer", "annotator", "randomizer")
+CHECKS: dict[str, tuple[tuple[Kind, ...], Callable[[Subject], None]]] = {
     "is well-formed": (_ALL, requirements.is_well_formed),
     "imports without Blender and PyTorch": (_ALL, requirements.imports_alone),
     "has options that survive JSON": (_ALL, requirements.options_survive_json),
-    "says what it does before setup": (_ALL, requirements.declares),
+    "says what it does before setup": (_IN_BLENDER, requirements.declares),
     "closes without setup": (_ALL, requirements.closes_without_setup),
-    "sets up and closes": (_ALL, requirements.sets_up_and_closes),
+    "sets up and closes": (_IN_BLENDER, requirements.sets_up_and_closes),
     "emits what it declares": (("renderer", "annotator"), requirements.emits_what_it_declares),
     "draws over a transparent background": (("renderer",), requirements.emits_with_transparency),
     "keeps its arrays until the next frame": (("renderer", "annotator"), requirements.keeps_its_arrays),
@@ -36,6 +37,15 @@ CHECKS: dict[str, tuple[tuple[str, ...], Callable[[Subject], None]]] = {
     "draws from its generator alone": (("randomizer",), requirements.draws_from_its_generator),
     "names what it sets": (("randomizer",), requirements.names_what_it_sets),
     "repeats an episode after others": (("randomizer",), requirements.repeats_an_episode),
+    "counts what it wrote": (("writer",), writing.counts_what_it_wrote),
+    "shares its folder with others": (("writer",), writing.shares_its_folder),
+    "writes a sample again": (("writer",), writing.writes_a_sample_again),
+    "writes a sample without labels": (("writer",), writing.writes_without_labels),
+    "leaves the sample alone": (("writer",), writing.leaves_the_sample),
+    "leaves other people's files alone": (("writer",), writing.leaves_foreign_files),
+    "counts no sample that was broken off": (("writer",), writing.counts_whole_samples),
+    "finishes": (("writer",), writing.finishes),
+    "estimates what it writes": (("writer",), writing.estimates_bytes),
 }
 
 
@@ -73,7 +83,7 @@ def run_checks(
         A class derived from Renderer, Annotator, Randomizer or Writer, or what a `Catalogue` found.
     stage : Stage, optional
         What it is set up with: a `FakeStage` by default, in Blender a `blendtorch.btb.pipeline.SceneStage`. The checks
-        of a randomizer leave the scene as it set it.
+        of a randomizer leave the scene as it set it. A writer needs none.
     options : mapping, optional
         Of the plug-in.
 

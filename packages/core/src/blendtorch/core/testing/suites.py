@@ -10,22 +10,22 @@ In a test file of a plug-in::
         plugin = Centers
 
 The scene is a fake one, so neither Blender nor a GPU is needed; what a plug-in cannot do without them is skipped, with the
-reason. To test it on Blender, in a Python that has bpy, make another `stage`.
+reason. A writer gets samples of it. To test a plug-in on Blender, in a Python that has bpy, make another `stage`.
 """
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import pytest
-from blendtorch.core.interfaces import Annotator, Plugin, Randomizer, Renderer
+from blendtorch.core.interfaces import Annotator, Plugin, Randomizer, Renderer, Writer
 from blendtorch.core.sampler import Stage
-from blendtorch.core.testing import checks, requirements
+from blendtorch.core.testing import checks, requirements, writing
 from blendtorch.core.testing.fakes import FakeStage, found_of
 from blendtorch.core.testing.subject import Subject
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-__all__ = ["AnnotatorSuite", "RandomizerSuite", "RendererSuite"]
+__all__ = ["AnnotatorSuite", "RandomizerSuite", "RendererSuite", "WriterSuite"]
 
 
 class _Suite:
@@ -96,3 +96,21 @@ class RandomizerSuite(_Suite):
         """An episode is the same whatever was made before it."""
         subject = Subject(found_of(self.plugin), self.stage(), self.options)
         self.judge(checks.judge("repeats", lambda: requirements.repeats_after(subject, tuple(others), seed)))
+
+
+class WriterSuite(_Suite):
+    """The tests of a writer."""
+
+    plugin: ClassVar[type[Writer]]
+
+    @pytest.mark.parametrize("check", checks.names("writer"))
+    def test_conformance(self, check: str) -> None:
+        """It does what the interface says."""
+        self.run_check(check)
+
+    @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+    @given(indexes=st.lists(st.integers(0, 10**9), unique=True, max_size=4))
+    def test_any_samples_are_counted(self, indexes: list[int]) -> None:
+        """Samples have any index, and come in any order."""
+        subject = Subject(found_of(self.plugin), options=self.options)
+        self.judge(checks.judge("counts", lambda: writing.counts_in_order(subject, tuple(indexes))))

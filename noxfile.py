@@ -61,8 +61,8 @@ nox.options.default_venv_backend = "none"  # the environments below are shared: 
 
 TORCH = "torch==2.13.0"
 CORE, BTT, BTB, BTB_WITH_BPY = "packages/core", "packages/btt", "packages/btb", "packages/btb[bpy]"
-STANDARD = "plugins/blendtorch-standard"  # what btb needs of plugins/
-PLUGINS = [STANDARD, "plugins/blendtorch-cycles", "plugins/blendtorch-gbuffer", "plugins/blendtorch-example"]
+STANDARD, IMAGES = "plugins/blendtorch-standard", "plugins/blendtorch-images"  # what btb and btt need of plugins/
+PLUGINS = [STANDARD, IMAGES, "plugins/blendtorch-cycles", "plugins/blendtorch-gbuffer", "plugins/blendtorch-example"]
 TEST_TOOLS = ["pytest>=9", "pytest-timeout", "hypothesis", "matplotlib", "rich", "hatchling", "types-psutil", "types-PyYAML"]
 MAIN = "bpy-4.5"  # the environment of most sessions: a trainer and Blender in one Python 3.11
 OTHER_RUNTIMES = {  # name: Python, requirements
@@ -167,7 +167,7 @@ def lint(session):
 def types(session):
     """Check the types of our sources, strictly."""
     python, tools = main_environment(session), tool_environment(session)
-    plugins = ["blendtorch_standard", "blendtorch_cycles", "blendtorch_gbuffer"]
+    plugins = ["blendtorch_standard", "blendtorch_cycles", "blendtorch_gbuffer", "blendtorch_images"]
     names = ["blendtorch.core", "blendtorch.btt", "blendtorch.btb", *plugins]
     packages = [argument for name in names for argument in ("-p", name)]
     session.run(tools, "-m", "mypy", f"--python-executable={python}", *packages, external=True)

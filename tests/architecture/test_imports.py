@@ -15,6 +15,8 @@ FORBIDDEN = {
     "plugins/blendtorch-standard": ["torch", *BLENDER, "blendtorch.btt", "blendtorch.btb"],
     "plugins/blendtorch-cycles": ["torch", *BLENDER, "blendtorch.btt", "blendtorch.btb"],
     "plugins/blendtorch-gbuffer": ["torch", *BLENDER, "blendtorch.btt", "blendtorch.btb"],
+    # A Blender that is lent the plug-ins has neither of the last two.
+    "plugins/blendtorch-images": ["torch", *BLENDER, "blendtorch.btt", "blendtorch.btb", "PIL", "OpenEXR"],
 }
 PACKAGES = [name for name in FORBIDDEN if name.startswith("packages")]
 CODE = """

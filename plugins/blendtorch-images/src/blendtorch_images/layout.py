@@ -1,0 +1,117 @@
+"""How a sample lies in a folder: the names of its files, and the document that says what they hold.
+
+Of sample 7 there are `000007.json`, written last, by which it counts, and beside it the files of its large arrays. The document
+has the sample as it is, arrays as lists, with `{"file": NAME}` for an array in a file; and the dtype and the shape
+of each array, by its JSON pointer (RFC 6901).
+"""
+
+import os
+import re
+from collections.abc import Container, Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+CATEGORIES = "categories.json"
+_DIGITS = 6
+_DOCUMENT = re.compile(r"([0-9]{6,})\.json")
+_DRAFT = re.compile(r"([0-9]{6,})\..*\.part")
+
+
+class StoredArray(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an array was.
+
+    Attributes
+    ----------
+    dtype : str
+        As numpy has it; "float" for a number of Python that JSON does not have.
+    shape : tuple of int
+    """
+
+    dtype: str
+    shape: tuple[int, ...] = ()
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A sample as JSON.
+
+    Attributes
+    ----------
+    format : str
+    sample : dict
+    arrays : dict of str to StoredArray
+        By JSON pointers into `sample`.
+    """
+
+    format: Literal["blendtorch-images/1"] = "blendtorch-images/1"
+    sample: dict[str, Any]
+    arrays: dict[str, StoredArray]
+
+
+def stem(index: int) -> str:
+    """Name a sample: six digits, or more where it takes more."""
+    return f"{index:0{_DIGITS}d}"
+
+
+def document_of(folder: Path, index: int) -> Path:
+    """Name the document of a sample."""
+    return folder / f"{stem(index)}.json"
+
+
+def indexes(folder: str | os.PathLike[str]) -> frozenset[int]:
+    """List the samples that are whole in a folder."""
+    matches = map(_DOCUMENT.fullmatch, os.listdir(folder))  # noqa: PTH208 - there may be a million
+    return frozenset(int(match[1]) for match in matches if match and match[1] == stem(int(match[1])))
+
+
+def drafts(folder: Path) -> dict[int, list[Path]]:
+    """List what killed processes left half-written, by the samples that it belongs to."""
+    found: dict[int, list[Path]] = {}
+    for name in os.listdir(folder):  # noqa: PTH208 - there may be a million
+        if match := _DRAFT.fullmatch(name):
+            found.setdefault(int(match[1]), []).append(folder / name)
+    return found
+
+
+def file_name(index: int, path: tuple[str, ...], suffix: str, taken: Container[str]) -> str:
+    """Name the file of an array by where in the sample it is: `000007.left.depth.exr`.
+
+    The picture itself is called as its camera is, or as the sample; a label that is called as its annotator is named once.
+
+    Parameters
+    ----------
+    index : int
+    path : tuple of str
+        Keys, from the top of the sample.
+    suffix : str
+    taken : container of str
+        Names of other files of the sample, in small letters: file systems may not tell them apart.
+    """
+    short = [key for key, before in zip(path, (None, *path), strict=False) if key != before]
+    if short[-1] == "image":
+        short.pop()
+    names = [[stem(index), *map(_plain, short)], [stem(index), *map(_plain, path)]]
+    number = 2
+    while (name := ".".join(names[0]) + suffix).lower() in taken:
+        if len(names) > 1:
+            names.pop(0)
+        else:
+            names = [[stem(index), *map(_plain, path), str(number)]]
+            number += 1
+    return name
+
+
+def _plain(key: str) -> str:
+    """Keep what every file system takes."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", key)[:60]
+
+
+def pointer(path: Iterable[str | int]) -> str:
+    """Write a place in a sample as a JSON pointer."""
+    return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in path)
+
+
+def keys_of(pointer: str) -> list[str]:
+    """Take a JSON pointer apart."""
+    return [key.replace("~1", "/").replace("~0", "~") for key in pointer.split("/")[1:]]

@@ -46,6 +46,19 @@ pub.publish(frames=[frame for name, frame in log if name == "post_frame"], names
     assert item["names"].count("post_animation") == 1
 
 
+def test_an_episode_may_end_before_its_last_frame(items_of):
+    (item,) = items_of(
+        RECORD
+        + """
+anim.post_frame.add(lambda: anim.end_episode() if anim.frameid == 2 else None)
+anim.play((1, 5), num_episodes=2)
+pub.publish(log=[(name, frame) for name, frame in log if name.startswith("post_")])
+"""
+    )
+    assert item["log"][:3] == [("post_frame", 1), ("post_frame", 2), ("post_animation", 2)]
+    assert item["log"][3:6] == item["log"][:3]
+
+
 def test_a_render_inside_a_callback_does_not_reenter(items_of):
     (item,) = items_of(
         RECORD

@@ -176,6 +176,33 @@ def test_ranks_share_a_run(stream, monkeypatch, caplog):
         stream(shard=(2, 2))
 
 
+def test_a_run_goes_on_where_samples_are_missing(stream):
+    """A whole episode is left out, others in part, also in the middle; labels are those of the run that was not broken off."""
+    moving = {"name": "move", "every": "frame"}
+    run = {"seed": 3, "count": 8, "frames_per_episode": 3, "randomizers": [moving], "annotators": ["places", "flow"]}
+    with stream(**run) as dataset:
+        whole = {sample["meta"]["index"]: sample for sample in dataset}
+    assert sorted(whole) == list(range(8))
+    with stream(**run, num_instances=2, exclude=[range(3), np.int64(4), 100]) as dataset:
+        rest = {sample["meta"]["index"]: sample for sample in dataset}
+    assert sorted(rest) == [3, 5, 6, 7]
+    assert {sample["meta"]["btid"] for sample in rest.values()} == {0, 1}
+    for index, sample in rest.items():
+        before = whole[index]
+        assert sample["meta"] == {**before["meta"], "btid": sample["meta"]["btid"]}
+        assert np.array_equal(sample["places"]["matrix"], before["places"]["matrix"])
+        for field in ("backward", "forward"):
+            assert np.array_equal(sample["flow"][field], before["flow"][field], equal_nan=True)
+        # Workbench draws a pose with one level of difference after another history.
+        assert np.abs(sample["image"].astype(int) - before["image"]).max() <= 1
+    assert (rest[5]["flow"]["backward"] != 0).any(), "the frame before was observed"
+
+
+def test_nothing_is_left_of_a_run_that_is_complete(stream):
+    with stream(count=3, exclude={0, 1, 2}) as dataset:
+        assert list(dataset) == []
+
+
 def test_every_camera_has_its_view(stream, items_of, tmp_path):
     scene = tmp_path / "two.blend"
     items_of(f"""
@@ -208,6 +235,13 @@ def test_what_is_wrong_is_said_before_a_blender_starts(stream):
         stream(epoch="repeat")
     with pytest.raises(ConfigurationError, match="does not exist"):
         stream(plugins=["nowhere.py"])
+    for wrong in ([-1], ["0"], [0.5], 3):
+        with pytest.raises(ConfigurationError, match="exclude: expected indexes of samples, and ranges of them: "):
+            stream(count=4, exclude=wrong)
+    with pytest.raises(ConfigurationError, match="leave epoch_size out"):
+        stream(count=4, epoch_size=2, exclude=[0])
+    with pytest.raises(ConfigurationError, match="one that repeats an epoch makes all of it each time"):
+        stream(count=4, epoch="repeat", exclude=[0])
 
 
 @pytest.mark.parametrize(

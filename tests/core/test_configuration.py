@@ -54,6 +54,10 @@ WRONG = {
     "frames": ({"frames_per_episode": 0}, "frames_per_episode is 0: expected 1 or more"),
     "count": ({"count": -1}, "count is -1: expected 0 or more"),
     "resolution": ({"resolution": (0, 4)}, "expected width and height in pixels"),
+    "empty-range": ({"exclude": [(3, 3)]}, "exclude: expected ranges of indexes, [first, behind the last]"),
+    "ranges-touch": ({"exclude": [(0, 3), (3, 4)]}, "sorted and apart from each other"),
+    "negative-range": ({"exclude": [(-1, 3)]}, "sorted and apart from each other"),
+    "exclude-repeat": ({"exclude": [(0, 3)], "repeat": 4}, "one that repeats an epoch makes all of it each time"),
     "no-renderer": ({"renderers": []}, "renderers is empty"),
     "object": ({"randomizers": [{"name": "shake", "noise": object()}]}, "a object cannot be part of a configuration"),
 }

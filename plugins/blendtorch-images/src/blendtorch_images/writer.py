@@ -74,7 +74,7 @@ class Images(Writer):
         write_atomically(self._folder / layout.CATEGORIES, msgspec.json.format(msgspec.json.encode(named)) + b"\n")
 
     def bytes_per_sample(self, arrays: Mapping[str, tuple[tuple[int, ...], str]]) -> int:
-        """Estimate what a sample takes: half of pictures, all of floats, a sixteenth of other maps, 20 bytes for a small number.
+        """Estimate: half of pictures, all of floats, a sixteenth of other maps, 20 bytes for each number in the JSON.
 
         Renders of falling cubes took a quarter of a picture, 1 to 40 % of a map of floats (a surface that is curved
         everywhere 86 %), and less than 1 % of others.

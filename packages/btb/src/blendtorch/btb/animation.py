@@ -38,7 +38,7 @@ class AnimationController:
         self.post_play = Signal()
         self._frames: Iterator[None] | None = None
         self._frameid: int | None = None
-        self._rewind = False
+        self._rewind = self._ends = False
 
     @property
     def frameid(self) -> int:
@@ -111,6 +111,10 @@ class AnimationController:
         """Go back to the first frame after the present one: the episode begins anew, its `post_animation` is not called."""
         self._rewind = True
 
+    def end_episode(self) -> None:
+        """Play no frame after the present one: the episode ends, its `post_animation` is called."""
+        self._ends = True
+
     @staticmethod
     def setup_frame_range(frame_range: tuple[int, int] | None, physics: bool = True) -> tuple[int, int]:
         """Give the scene, and its rigid body simulation, a frame range; default: the one it has.
@@ -145,7 +149,7 @@ class AnimationController:
     def _play_episode(self, first: int, last: int, place: tuple[int, ...]) -> Iterator[None]:
         frame, rewinds = first, 0
         while frame <= last:
-            self._rewind = False
+            self._rewind = self._ends = False
             self._frameid = frame
             if place:
                 # An episode that is rewound draws something new: it was rewound for what it drew, perhaps.
@@ -158,6 +162,8 @@ class AnimationController:
             yield
             if self._rewind:
                 frame, rewinds = first, rewinds + 1
+            elif self._ends:
+                break
             else:
                 frame += 1
         self.post_animation.invoke()

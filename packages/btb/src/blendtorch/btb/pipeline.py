@@ -57,7 +57,7 @@ class Pipeline:
         Default: both go to stderr.
     **fields
         Of `blendtorch.core.configuration.RunConfiguration`: renderers, annotators, randomizers, objects, cameras,
-        resolution, seed, start, count, frames_per_episode, plugins.
+        resolution, seed, start, count, frames_per_episode, exclude, plugins.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class Pipeline:
         first = self.stage.frame_range[0]
         last = first + self._sampler.preroll + self.configuration.frames_per_episode - 1
         self.stage.frame_range = first, last
-        self._episode = Episode(0, 0, 0)
+        self._episode = Episode(0, ())
         self._devices_announced = False
 
     def summary(self) -> str:
@@ -106,8 +106,8 @@ class Pipeline:
     def run(self, publisher: DataPublisher) -> None:
         """Play all episodes of this instance and publish their samples; in a window it returns at once.
 
-        What an instance before this one has delivered is left out: whole episodes are not played, and of others only the rest
-        is rendered.
+        What an instance before this one has delivered is left out, as what the configuration excludes: whole episodes are not
+        played, and of others only the rest is rendered.
         """
         self._guarded(lambda: self._play(publisher, self.configuration.count, at_end=self.close))
 
@@ -172,17 +172,20 @@ class Pipeline:
     ) -> None:
         first = self.stage.frame_range[0] + self._sampler.preroll
         animation = AnimationController()
+        wanted: set[int] = set()  # the frames of the episode that become samples
 
         def undelivered() -> Generator[tuple[int, ...]]:
             begin = publisher.sequence
             for episode in self._own_episodes(count):
                 if abandoned():
                     raise Abandoned
-                end = begin + episode.last - episode.first + 1
+                end = begin + len(episode.frames)
                 if all(map(publisher.delivered, range(begin, end))):
                     publisher.skip_to(end)
                 else:
                     self._episode = episode
+                    wanted.clear()
+                    wanted.update(episode.frames)
                     yield ()
                 begin = end
 
@@ -196,11 +199,13 @@ class Pipeline:
 
         def publish() -> None:
             frame = animation.frameid - first
-            if not self._episode.first <= frame <= self._episode.last:
-                if 0 <= frame < self._episode.first:
-                    self._sampler.skip(frame)
+            if frame < 0:
                 return
-            if publisher.delivered(publisher.sequence):
+            if frame == self._episode.frames[-1]:
+                animation.end_episode()
+            if frame not in wanted:
+                self._sampler.skip(frame)
+            elif publisher.delivered(publisher.sequence):
                 publisher.skip_to(publisher.sequence + 1)
                 self._sampler.skip(frame)
             else:
@@ -226,7 +231,7 @@ class Pipeline:
 
     def _own_episodes(self, count: int | None) -> Iterator[Episode]:
         wanted = self.configuration
-        return episodes(wanted.start, count, wanted.frames_per_episode, self._share)
+        return episodes(wanted.start, count, wanted.frames_per_episode, self._share, wanted.exclude)
 
 
 class SceneStage:

@@ -125,6 +125,7 @@ def stream(
     epoch_size: int | None = None,
     epoch: Literal["continue", "repeat"] = "continue",
     frames_per_episode: int = 1,
+    exclude: Iterable[int | range] = (),
     shard: Literal["auto"] | tuple[int, int] = "auto",
     blender: str | PathLike[str] | None = None,
     plugins: Sequence[str | PathLike[str]] = (),
@@ -172,6 +173,9 @@ def stream(
     frames_per_episode : int
         Consecutive frames of one simulated, randomized episode; a sample's index is
         `episode * frames_per_episode + frame`.
+    exclude : iterable of int or range
+        Indexes of samples that are not wanted again, as a run that goes on has them already. They count for `count`, and the
+        others are the same as without it. Not with `epoch_size`, nor where an epoch is repeated.
     shard : 'auto' or tuple of int
         Which part of the run this training process has, `(rank, world size)`. 'auto' asks torch.distributed.
     blender : path, optional
@@ -221,6 +225,7 @@ def stream(
         count=count,
         frames_per_episode=frames_per_episode,
         repeat=_repeated(epoch, count, epoch_size),
+        exclude=_excluded(exclude, epoch_size),
         plugins=[_existing(path) for path in plugins],
     )
     configuration = msgspec.structs.replace(configuration, assets=resolve(configuration.assets))
@@ -266,6 +271,16 @@ def _repeated(epoch: str, count: int | None, epoch_size: int | None) -> int | No
     return count or epoch_size
 
 
+def _excluded(indexes: Iterable[int | range], epoch_size: int | None) -> schedule.Ranges:
+    try:
+        ranges = schedule.ranges_of(indexes)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationError(f"exclude: expected indexes of samples, and ranges of them: {error}") from None
+    if ranges and epoch_size is not None:
+        raise ConfigurationError("exclude is for a run that goes on to its `count`: leave epoch_size out")
+    return ranges
+
+
 def _entries(values: Iterable[Any], name: str) -> list[Any]:
     if isinstance(values, (str, Mapping)):
         raise ConfigurationError(f"{name}: expected a list, got {values!r}: write [{values!r}]")
@@ -283,11 +298,12 @@ def _warn_of_uneven_shares(configuration: RunConfiguration, share: schedule.Shar
     if share.world == 1 or count is None:
         return
     start, frames = configuration.start, configuration.frames_per_episode
-    sizes = {schedule.size(start, count, frames, rank, share.world) for rank in range(share.world)}
-    if len(sizes) > 1:
+    exclude = configuration.exclude
+    sizes = [schedule.size(start, count, frames, rank, share.world, exclude) for rank in range(share.world)]
+    if min(sizes) < max(sizes):
         logger.warning(
             "%d samples give the %d ranks %d to %d: some will wait for others; a multiple of %d is fair",
-            count,
+            sum(sizes),
             share.world,
             min(sizes),
             max(sizes),

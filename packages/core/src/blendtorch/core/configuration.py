@@ -1,5 +1,6 @@
 """What a run is told, as data: written by `btt.stream` or by a script, checked, sent to every instance."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -34,7 +35,8 @@ class RunConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     The files of `assets` are absolute paths here: see `blendtorch.core.assets.resolve`.
 
-    `repeat` is the number of samples of an epoch that is made again and again, whenever it is asked for.
+    `repeat` is the number of samples of an epoch that is made again and again, whenever it is asked for. `exclude` has the
+    indexes of samples that are not wanted, as `blendtorch.core.schedule.ranges_of` gives them.
 
     An entry of `renderers`, `annotators` and `randomizers` is a name, or a mapping with `name`, the options of that plug-in,
     and perhaps `as`, the name that it gets in this run.
@@ -52,6 +54,7 @@ class RunConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     count: int | None = None
     frames_per_episode: int = 1
     repeat: int | None = None
+    exclude: tuple[tuple[int, int], ...] = ()
     plugins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -62,6 +65,11 @@ class RunConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
                 raise ValueError(f"{name} is {value}: expected {least} or more")
         if self.resolution is not None and min(self.resolution) < 1:
             raise ValueError(f"resolution is {self.resolution}: expected width and height in pixels, each 1 or more")
+        bounds = [bound for each in self.exclude for bound in each]
+        if any(before >= after for before, after in itertools.pairwise([-1, *bounds])):
+            raise ValueError("exclude: expected ranges of indexes, [first, behind the last], sorted and apart from each other")
+        if self.exclude and self.repeat is not None:
+            raise ValueError("exclude is for a run that goes on, and one that repeats an epoch makes all of it each time")
         if not self.renderers:
             raise ValueError("renderers is empty: name one, 'workbench' for example")
 

@@ -190,13 +190,13 @@ def run(*classes: type[Plugin], stage: FakeStage | None = None, share: Share | N
     with facade(stage.scene):
         try:
             sampler.setup()
-            for episode in episodes(*wanted, length, share or Share()):
+            for episode in episodes(*wanted, length, share or Share(), configuration.exclude):
                 sampler.begin_episode(episode.number)
-                for frame in range(-sampler.preroll, episode.last + 1):
+                for frame in range(-sampler.preroll, episode.frames[-1] + 1):
                     if frame >= 0:
                         sampler.before_frame(frame)
                     stage.scene.frame_set(first + frame)
-                    if frame >= episode.first:
+                    if frame in episode.frames:
                         samples.append(copy.deepcopy(sampler.sample(frame)))
                     elif frame >= 0:
                         sampler.skip(frame)

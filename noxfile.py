@@ -20,10 +20,17 @@ ENVIRONMENTS = ROOT / ".nox"
 NOX = "nox>=2025"
 
 
+def load(module):
+    """Read a module of ours that knows the standard library only: nothing of ours is installed here."""
+    return runpy.run_path(str(ROOT / "packages/btt/src/blendtorch/btt" / module))
+
+
+RELEASES, find_python = (load("releases.py")[name] for name in ("RELEASES", "find_python"))
+
+
 def start_nox() -> int:
     """Run nox from an environment of its own: this Python needs to have nothing, and may be managed by the system."""
-    libraries = runpy.run_path(str(ROOT / "packages/btt/src/blendtorch/btt/system_libraries.py"))
-    if missing := libraries["missing_libraries"]():
+    if missing := load("system_libraries.py")["missing_libraries"]():
         print(missing, file=sys.stderr)
         return 1
     python = sys.executable if sys.version_info[:2] == (3, 11) else find_python("3.11")
@@ -38,16 +45,6 @@ def start_nox() -> int:
             return 1
         subprocess.run([nox_python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", NOX], check=True)
     return subprocess.run([nox_python, "-m", "nox", "--noxfile", __file__, *sys.argv[1:]], cwd=ROOT).returncode
-
-
-def find_python(version: str) -> str | None:
-    """Find an interpreter on PATH, or among pyenv's, whose shims run only the versions that are switched on."""
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    candidates = [shutil.which(f"python{version}"), *sorted(map(str, pyenv.glob(f"{version}.*/bin/python{version}")))]
-    for candidate in candidates:
-        if candidate and subprocess.run([candidate, "--version"], capture_output=True).returncode == 0:
-            return candidate
-    return None
 
 
 if __name__ == "__main__":
@@ -65,11 +62,7 @@ STANDARD, IMAGES = "plugins/blendtorch-standard", "plugins/blendtorch-images"  #
 PLUGINS = [STANDARD, IMAGES, "plugins/blendtorch-cycles", "plugins/blendtorch-gbuffer", "plugins/blendtorch-example"]
 TEST_TOOLS = ["pytest>=9", "pytest-timeout", "hypothesis", "matplotlib", "rich", "hatchling", "types-psutil", "types-PyYAML"]
 MAIN = "bpy-4.5"  # the environment of most sessions: a trainer and Blender in one Python 3.11
-OTHER_RUNTIMES = {  # name: Python, requirements
-    "bpy-4.2": ("3.11", ["bpy==4.2.*"]),
-    "bpy-5.0": ("3.11", ["bpy==5.0.*", "numpy<2"]),  # it was built against numpy 1, and does not say so
-    "bpy-5.2": ("3.13", []),  # the one that the extra of blendtorch-btb chooses
-}
+OTHER_RUNTIMES = {f"bpy-{name}": release for name, release in RELEASES.items() if f"bpy-{name}" != MAIN}
 SOURCES = ["packages", "plugins", "examples", "tests", "benchmarks", "noxfile.py"]
 
 
@@ -84,11 +77,11 @@ def environment(session, name, version, requirements, ours):
     digest = hashlib.sha256(json.dumps([version, requirements, ours, projects]).encode()).hexdigest()
     if stamp.exists() and stamp.read_text() == digest:
         return python
-    base = sys.executable if sys.version.startswith(version) else find_python(version)
+    base = find_python(version)
     if base is None:
         session.error(f"The environment {name} needs Python {version}: install it, so that python{version} is on PATH")
     session.log(f"Making the environment {folder.relative_to(ROOT)}; the first time this takes minutes")
-    session.run(base, "-m", "venv", "--clear", str(folder), external=True, silent=True)
+    session.run(str(base), "-m", "venv", "--clear", str(folder), external=True, silent=True)
     editable = [argument for project in ours for argument in ("--editable", project)]
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--quiet", "--progress-bar=off"]
     session.run(*pip, *requirements, *editable, external=True)
@@ -143,7 +136,7 @@ def matrix(session):
     python = main_environment(session)
     pytest = [python, "-m", "pytest", "-m", "blender and not mounts and not soak", *session.posargs]
     for name, (version, requirements) in OTHER_RUNTIMES.items():
-        ours = [CORE, BTB if requirements else BTB_WITH_BPY, *PLUGINS]
+        ours = [CORE, BTB_WITH_BPY if name == "bpy-5.2" else BTB, *PLUGINS]  # what its extra chooses for Python 3.13
         runtime = environment(session, name, version, requirements, ours)
         session.run(*pytest, f"--blender={runtime}", external=True)
     blender = find_blender(session)
@@ -152,6 +145,15 @@ def matrix(session):
         session.error("xvfb-run is missing. On Debian: apt-get install -y --no-install-recommends xvfb xauth")
     window = [python, "-m", "pytest", "-m", "window", f"--blender={blender}", *session.posargs]
     session.run("xvfb-run", "--auto-servernum", "--server-args=-screen 0 1280x1024x24", *window, external=True)
+
+
+@nox.session
+def runtimes(session):
+    """Make private runtimes and stream from them, with our main trainer and one on Python 3.12 with numpy 2 and no bpy."""
+    pytest = ["-m", "pytest", "tests/runtimes", "-m", "runtimes", *session.posargs]
+    session.run(main_environment(session), *pytest, external=True)
+    requirements = [TORCH, "numpy>=2", "pytest>=9", "pytest-timeout"]
+    session.run(environment(session, "trainer-3.12", "3.12", requirements, [CORE, BTT]), *pytest, external=True)
 
 
 @nox.session

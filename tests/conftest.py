@@ -52,6 +52,13 @@ def leaves_nothing(short_tmp):
     assert not files, f"files left: {files}"
 
 
+@pytest.fixture(autouse=True)
+def no_private_runtimes(monkeypatch, tmp_path):
+    """Hide those of who runs the tests; returns the folder where a test may have its own."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    return tmp_path / "data" / "blendtorch" / "runtimes"
+
+
 @pytest.fixture
 def error_of():
     """Return the exception that a call raises, without the traceback that would keep a DataLoader and its workers alive."""

@@ -1,4 +1,4 @@
-"""Finding a Blender to launch: a Python that has the bpy module, or a `blender` executable."""
+"""Finding a Blender to launch: a Python that has the bpy module, a private runtime, or a `blender` executable."""
 
 import functools
 import json
@@ -12,12 +12,16 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from blendtorch.btt import lending
+from blendtorch.btt import lending, private_runtimes
 from blendtorch.btt.system_libraries import missing_libraries, packages_for
 from blendtorch.core.errors import BlenderNotFoundError
 from blendtorch.core.launch import InstanceSpec
 
 VARIABLE = "BLENDTORCH_BLENDER"
+HOW_TO_INSTALL = (
+    "Install Blender, with the Python that it needs, with: blendtorch runtime add 4.5\n"
+    'or into this Python with: pip install "blendtorch-btb[bpy]"  (Python 3.11 or 3.13)'
+)
 _OLDEST_PYTHON, _NEWEST_PYTHON = (3, 11), (3, 13)
 _PROBE_TIMEOUT_S = 60
 # Of every executable. Its sound system is PulseAudio where Debian builds it, whose client leaves a folder in the temporary
@@ -120,7 +124,7 @@ class Candidate:
     Attributes
     ----------
     origin : str
-        What named it: an argument, the environment variable, this Python, PATH.
+        What named it: an argument, the environment variable, this Python, a private runtime, PATH.
     runtime : Runtime or None
     reason : str
         Why there is none.
@@ -164,9 +168,10 @@ def find_runtime(blend_path: str | os.PathLike[str] | None = None, background: b
     Parameters
     ----------
     blend_path : path, optional
-        A blender executable, a Python that has bpy, or folders to look for one in, separated as in PATH. Nothing else is
-        tried then. Default: the environment variable BLENDTORCH_BLENDER, read in the same way; then the Python that
-        runs this, if it has bpy; then `blender` on PATH.
+        A blender executable, a Python that has bpy, or folders to look for one in, separated as in PATH; or the name of a
+        private runtime, such as '5.2' (a folder of this name is './5.2'). Nothing else is tried then. Default: the environment
+        variable BLENDTORCH_BLENDER, read in the same way; then the Python that runs this, if it has bpy; then the private
+        runtimes, the one that was added last first, for that is the one its user has just asked for; then `blender` on PATH.
     background : bool
         Without a window; only an executable can open one.
 
@@ -181,10 +186,7 @@ def find_runtime(blend_path: str | os.PathLike[str] | None = None, background: b
             return _usable(path, background)
         except BlenderNotFoundError as error:
             tried.append(f"{origin}: {error}")
-    hint = (
-        'Install Blender into this Python with: pip install "blendtorch-btb[bpy]"  (Python 3.11 or 3.13), '
-        f"or name a blender executable, or a Python that has bpy, with blend_path or {VARIABLE}."
-    )
+    hint = f"{HOW_TO_INSTALL},\nor name a blender executable, or a Python that has bpy, with blend_path or {VARIABLE}."
     lines = "\n".join(f"  - {line}" for line in tried)
     raise BlenderNotFoundError(f"No usable Blender was found. Tried:\n{lines}\n{hint}")
 
@@ -218,7 +220,9 @@ def _candidates(blend_path: str | os.PathLike[str] | None) -> Iterator[tuple[str
     """Name the places to look, with the path of a candidate or the reason why there is none."""
     for origin, value in (("blend_path", blend_path), (VARIABLE, os.environ.get(VARIABLE))):
         if value:
-            yield from ((f"{origin}={value}", path) for path in _in_path(os.fspath(value)))
+            name = os.fspath(value)
+            paths = [_private(name)] if private_runtimes.is_name(name) else _in_path(name)
+            yield from ((f"{origin}={value}", path) for path in paths)
             return
     yield from _on_this_machine()
 
@@ -226,8 +230,17 @@ def _candidates(blend_path: str | os.PathLike[str] | None) -> Iterator[tuple[str
 def _on_this_machine() -> Iterator[tuple[str, Path | str]]:
     own = Path(sys.executable)
     yield f"this Python ({own})", own if find_spec("bpy") else "has no bpy module"
+    for each in private_runtimes.find_all():
+        yield f"private runtime {each.name}", _private(each.name)
     on_path = shutil.which("blender")
     yield "blender on PATH", Path(on_path) if on_path else "there is none"
+
+
+def _private(name: str) -> Path | str:
+    try:
+        return private_runtimes.find(name).python
+    except BlenderNotFoundError as error:
+        return str(error)
 
 
 def _in_path(value: str) -> Iterator[Path | str]:

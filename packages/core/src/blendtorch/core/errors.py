@@ -52,6 +52,10 @@ class BlenderNotFoundError(BlendtorchError, ValueError):
     """No Blender that can be used was found; the text lists what was tried."""
 
 
+class PrivateRuntimeError(BlendtorchError, RuntimeError):
+    """A private runtime cannot be made, used or removed; the text says what is missing."""
+
+
 class LaunchError(BlendtorchError, ValueError):
     """Instances cannot be launched with these arguments."""
 

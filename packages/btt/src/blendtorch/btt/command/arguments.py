@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from blendtorch.btt.command import doctor, plugins
+from blendtorch.btt.command import doctor, plugins, runtime
 from blendtorch.core.errors import BlendtorchError
 
 _DESCRIPTION = """\
@@ -13,6 +13,7 @@ What blendtorch finds on this machine.
 
     blendtorch plugins      which renderers, annotators, randomizers and writers there are, and what is wrong with any
     blendtorch doctor       which Blenders there are, what they can do here, and whether the plug-ins work in them
+    blendtorch runtime      private Blenders, each with the Python that it needs: add, list, remove
 
 `blendtorch COMMAND --help` explains each.
 """
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(argv)
     before = signal.signal(signal.SIGTERM, _terminate)  # ends the Blenders on the way out
     try:
-        code: int = _SUBCOMMANDS[options.command].run(options)
+        code: int = (_SUBCOMMANDS | {"runtime": runtime})[options.command].run(options)
     except BlendtorchError as error:
         print(f"blendtorch {options.command}: {error}", file=sys.stderr)
         return 1
@@ -57,8 +58,8 @@ def make_parser() -> argparse.ArgumentParser:
             "--blender",
             metavar="PATH",
             action="append",
-            help="look at this Blender and no other: an executable, a Python that has bpy, or a folder with one; "
-            "may be repeated (default: BLENDTORCH_BLENDER, this Python, blender on PATH)",
+            help="look at this Blender and no other: an executable, a Python that has bpy, a folder with one, or a private "
+            "runtime (4.5); may be repeated (default: BLENDTORCH_BLENDER, this Python, private runtimes, blender on PATH)",
         )
         each.add_argument(
             "--plugin",
@@ -69,6 +70,10 @@ def make_parser() -> argparse.ArgumentParser:
         )
         module.add_arguments(each)
         each.add_argument("--json", action="store_true", help="print JSON, for scripts; progress goes to stderr")
+    # It looks at no Blender, and its own subcommands have their own arguments.
+    runtime.add_arguments(
+        subparsers.add_parser("runtime", help=runtime.SUMMARY, description=runtime.DESCRIPTION, formatter_class=style)
+    )
     return parser
 
 

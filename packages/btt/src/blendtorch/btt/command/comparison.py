@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from blendtorch.btt.command.blenders import BlenderReport
+from blendtorch.btt.runtimes import HOW_TO_INSTALL
 from blendtorch.core.inventory import Inventory
 
 
@@ -35,9 +36,7 @@ def problems_of(trainer: Inventory, blenders: Sequence[BlenderReport], named: bo
     if blenders and not named and not any(blender.is_default for blender in blenders):
         reasons = "".join(f"\n  - {blender.origin}: {blender.reason}" for blender in blenders if blender.reason)
         problems.append(
-            f"a launch finds no Blender that it can use:{reasons}\n"
-            'Install one into this Python with: pip install "blendtorch-btb[bpy]"  (Python 3.11 or 3.13), '
-            "or name one with BLENDTORCH_BLENDER"
+            f"a launch finds no Blender that it can use:{reasons}\n{HOW_TO_INSTALL},\nor name one with BLENDTORCH_BLENDER"
         )
     return problems
 

@@ -299,6 +299,41 @@ def _free_port():
         return probe.getsockname()[1]
 
 
+SEEN = "import os\npub.publish(seen=[os.environ.get(n) for n in ('CUDA_VISIBLE_DEVICES', 'HIP_VISIBLE_DEVICES')])"
+
+
+@pytest.mark.blender
+def test_devices_are_dealt_to_the_instances_in_turn(launch, monkeypatch, tmp_path):
+    """Numbers are those that torch has in this process, which may see a part of the machine's."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4, 6,GPU-7")
+    monkeypatch.delenv("HIP_VISIBLE_DEVICES", raising=False)
+    with launch(SEEN, num_instances=3, devices=[2, 0]) as launcher:
+        seen = {item["btid"]: item["seen"] for item in btt.RemoteIterableDataset(addresses(launcher))}
+        assert launcher.launch_info.devices == ["GPU-7", "4", "GPU-7"]
+        btt.LaunchInfo.save_json(tmp_path / "info.json", launcher.launch_info)
+    assert seen == {0: ["GPU-7"] * 2, 1: ["4"] * 2, 2: ["GPU-7"] * 2}
+    assert btt.LaunchInfo.load_json(tmp_path / "info.json").devices == ["GPU-7", "4", "GPU-7"]
+
+
+@pytest.mark.parametrize(
+    ("devices", "text"),
+    [
+        ([], r"devices is \[\]: expected one GPU or more"),
+        (1, "devices is 1: expected one GPU or more"),
+        ("01", "devices is '01': expected one GPU or more"),
+        ([0, -1], r"devices\[1\] is -1, and CUDA_VISIBLE_DEVICES='4,6' leaves this process 2"),
+        ([2], r"devices\[0\] is 2, and .*or pass '2', as text"),
+        ([True], r"devices\[0\] is True: expected the number of a GPU"),
+        ([0, ""], r"devices\[1\] is '': expected the number of a GPU"),
+    ],
+)
+def test_devices_that_cannot_be_are_refused(write_script, monkeypatch, devices, text):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    monkeypatch.delenv("HIP_VISIBLE_DEVICES", raising=False)
+    with pytest.raises(LaunchError, match=text):
+        btt.BlenderLauncher(scene="", script=write_script(""), devices=devices)
+
+
 @pytest.mark.blender
 def test_launch_info_goes_through_a_file_and_back(launch, tmp_path):
     with launch(ENDLESS) as launcher:

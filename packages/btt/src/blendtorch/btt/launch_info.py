@@ -54,6 +54,8 @@ class LaunchInfo:
         None where it was read from a file.
     logs : list of Path
         Where each instance's output goes.
+    devices : list of str
+        The GPU that each instance sees; empty where `devices` was not given.
     """
 
     def __init__(
@@ -63,12 +65,14 @@ class LaunchInfo:
         processes: list[Popen[bytes]] | None = None,
         logs: Iterable[Path] = (),
         launch_folder: Path | None = None,
+        devices: Iterable[str] = (),
     ) -> None:
         self.addresses = addresses
         self.commands = commands
         self.processes = processes
         self.logs = list(logs)
         self.launch_folder = launch_folder
+        self.devices = list(devices)
 
     @staticmethod
     def save_json(file: str | PathLike[str] | IO[str], launch_info: "LaunchInfo") -> None:
@@ -83,6 +87,7 @@ class LaunchInfo:
                 "commands": launch_info.commands,
                 "logs": [str(log) for log in launch_info.logs],
                 "launch_folder": launch_info.launch_folder and str(launch_info.launch_folder),
+                "devices": launch_info.devices,
                 **({} if keys is None else {"keys": msgspec.to_builtins(keys)}),
             },
             indent=4,
@@ -112,6 +117,7 @@ class LaunchInfo:
             folder = Path(folder) if folder and Path(folder).is_dir() else None
             keys = msgspec.convert(data["keys"], Keys) if "keys" in data else None
             addresses = {name: Addresses(values, folder, keys) for name, values in data["addresses"].items()}
-            return cls(addresses, data["commands"], None, [Path(log) for log in data.get("logs", [])], folder)
+            logs = [Path(log) for log in data.get("logs", [])]
+            return cls(addresses, data["commands"], None, logs, folder, data.get("devices", []))
         except (json.JSONDecodeError, AttributeError, KeyError, TypeError, msgspec.ValidationError) as error:
             raise LaunchError(f"{file} holds no launch information: {error!r}") from None

@@ -19,6 +19,7 @@ import msgspec
 import numpy as np
 from blendtorch.btt import processes
 from blendtorch.btt.cpus import allowed_cpus
+from blendtorch.btt.devices import VARIABLES, deal_devices
 from blendtorch.btt.launch_addresses import (
     DEFAULT_START_PORT,
     make_addresses,
@@ -65,8 +66,9 @@ class BlenderLauncher:
     proto : {'ipc', 'tcp'}, optional
         Default: 'ipc', sockets in a private folder; 'tcp' where `start_port` or `bind_addr` is given.
     blend_path : path, optional
-        Which Blender: an executable, a Python that has the bpy module, or a folder to look in.
-        Default: see `discover_blender`.
+        Which Blender: an executable, a Python that has the bpy module, a folder to look in, or the name of a private runtime
+        such as '5.2' (made by `blendtorch runtime add 5.2`). Default: the environment variable BLENDTORCH_BLENDER, read in the
+        same way; this Python, if it has bpy; the private runtime that was added last; `blender` on PATH.
     seed : int, optional
         Instance i seeds `random` and `numpy.random` with seed + i before its script starts. Default: a random one.
     background : bool
@@ -82,6 +84,12 @@ class BlenderLauncher:
     restart : {'never', 'on-failure'} or RestartPolicy
         Whether an instance that fails, dies or hangs is started again. A script has to draw its random numbers from `btb.rng`
         for that.
+    devices : sequence of int or str, optional
+        GPUs, dealt to the instances in turn: instance i gets `devices[i % len(devices)]`, and sees no other. Numbers as torch
+        counts them in this process, or UUIDs. They are passed as CUDA_VISIBLE_DEVICES and HIP_VISIBLE_DEVICES, which is for
+        Cycles and whatever else computes by CUDA, OptiX or HIP. What draws by OpenGL (Workbench, EEVEE, labels of pixels) knows
+        neither: Blender takes the GPU that EGL gives it, the same one in all instances. To spread that, start one
+        launch for each GPU in a container that has this GPU alone. Default: each instance sees what this process sees.
 
     Attributes
     ----------
@@ -116,6 +124,7 @@ class BlenderLauncher:
         unit: Unit | None = None,
         run: RunSpec | None = None,
         restart: str | Mapping[str, Any] | RestartPolicy = "never",
+        devices: Sequence[int | str] | None = None,
     ) -> None:
         if num_instances < 1:
             raise LaunchError(f"num_instances is {num_instances}: expected 1 or more")
@@ -128,6 +137,7 @@ class BlenderLauncher:
         self._script = "" if script is None else _existing(script, "script")
         self._run = run
         self._policy = restart_policy(restart)
+        self._devices = deal_devices(devices, num_instances)
         self._num_instances = num_instances
         self._named_sockets = list(named_sockets or [])
         self._proto = proto or ("ipc" if start_port is None and bind_addr is None else "tcp")
@@ -229,6 +239,7 @@ class BlenderLauncher:
         info.addresses = {name: Addresses(values, folder) for name, values in addresses.items()}
         self._files = [InstanceFiles(folder, number) for number in range(self._num_instances)]
         info.logs = [files.log for files in self._files]
+        info.devices = self._devices
         threads = max(1, allowed_cpus() // self._num_instances)
         environment = self._environment(folder, threads)
         self._guard = subprocess.Popen(
@@ -240,7 +251,8 @@ class BlenderLauncher:
         )
         self._supervisors = []
         for files in self._files:
-            start = functools.partial(self._start_instance, files, info, environment)
+            device = dict.fromkeys(VARIABLES, self._devices[files.number]) if self._devices else {}
+            start = functools.partial(self._start_instance, files, info, environment | device)
             self._supervisors.append(Supervisor(self._spec(files.number, addresses, threads), files, self._policy, start))
         self._watcher = threading.Thread(target=self._watch, name="blendtorch-watch", daemon=True)
         self._watcher.start()

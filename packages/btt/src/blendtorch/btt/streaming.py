@@ -128,6 +128,7 @@ def stream(
     exclude: Iterable[int | range] = (),
     shard: Literal["auto"] | tuple[int, int] = "auto",
     blender: str | PathLike[str] | None = None,
+    devices: Sequence[int | str] | None = None,
     plugins: Sequence[str | PathLike[str]] = (),
     item_transform: Callable[[dict[str, Any]], Any] | None = None,
     queue_size: int = DEFAULT_QUEUE_SIZE,
@@ -179,7 +180,9 @@ def stream(
     shard : 'auto' or tuple of int
         Which part of the run this training process has, `(rank, world size)`. 'auto' asks torch.distributed.
     blender : path, optional
-        Which Blender: see `blend_path` of `BlenderLauncher`.
+        Which Blender: a path, or the name of a private runtime such as '5.2'; see `blend_path` of `BlenderLauncher`.
+    devices : sequence of int or str, optional
+        GPUs for Cycles, dealt to the instances in turn: see `BlenderLauncher`.
     plugins : sequence of path
         Python files with plug-ins that are not packaged.
     item_transform, queue_size, timeoutms
@@ -248,6 +251,7 @@ def stream(
         show_output=show_output,
         run=RunSpec(configuration=configuration, share=share, installed=catalogue.claims()),
         restart=restart,
+        devices=devices,
     )
     max_items = _ENDLESS
     if epoch_items is not None:

@@ -103,7 +103,8 @@ def test_the_commands_of_the_pages_exist():
     tree = ast.parse((REPOSITORY / "noxfile.py").read_text())
     sessions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef) and node.decorator_list}
     assert {"demo", "tests", "matrix", "lint", "types", "imports", "bench", "wheels"} <= sessions
-    for page in (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("examples/*/README.md")):
+    pages = ("*.md", "docs/*.md", "examples/*/README.md", "containers/*.md")
+    for page in (page for pattern in pages for page in REPOSITORY.glob(pattern)):
         text = page.read_text()
         for line in re.findall(r"noxfile\.py -s ([a-z ]+)", text):
             assert set(line.split()) <= sessions, page

@@ -44,8 +44,8 @@ def without_bpy(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
 
 
-def refused(name, kind=BlenderNotFoundError):
-    with pytest.raises(kind) as error:
+def refused(name):
+    with pytest.raises(BlenderNotFoundError) as error:
         runtimes.find_runtime(name)
     return str(error.value)
 
@@ -88,6 +88,7 @@ def test_one_that_is_not_there_is_told_with_the_command(without_bpy, monkeypatch
     assert "blend_path=5.2: there is no private runtime 5.2: make it with: blendtorch runtime add 5.2" in refused("5.2")
     assert "expected one of 4.2, 4.5, 5.0, 5.2" in refused("4.1")
     assert "neither a file, nor a folder" in refused("./4.5"), "a path says so"
+    assert "blend_path is 4.5: expected text, a path or a name such as '4.5'" in refused(4.5), "as YAML reads it"
     assert "with: blendtorch runtime add 4.5\n" in refused(None), "as the way out where there is no Blender at all"
     monkeypatch.setenv(runtimes.VARIABLE, "5.0")
     assert f"{runtimes.VARIABLE}=5.0: there is no private runtime 5.0" in refused(None)

@@ -220,7 +220,10 @@ def _candidates(blend_path: str | os.PathLike[str] | None) -> Iterator[tuple[str
     """Name the places to look, with the path of a candidate or the reason why there is none."""
     for origin, value in (("blend_path", blend_path), (VARIABLE, os.environ.get(VARIABLE))):
         if value:
-            name = os.fspath(value)
+            try:
+                name = os.fspath(value)
+            except TypeError:  # YAML reads 4.5 as a number
+                raise BlenderNotFoundError(f"{origin} is {value!r}: expected text, a path or a name such as '4.5'") from None
             paths = [_private(name)] if private_runtimes.is_name(name) else _in_path(name)
             yield from ((f"{origin}={value}", path) for path in paths)
             return

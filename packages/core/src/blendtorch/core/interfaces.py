@@ -465,12 +465,14 @@ class Randomizer(Plugin):
     ) -> npt.NDArray[Any]:
         """Change a finished picture; called for each `image`, only where a class overrides it.
 
+        Those that put something behind the objects come first, then the others, each in the order of the run.
+
         Parameters
         ----------
         image : ndarray, shape (height, width, 3 or 4), uint8
-            Four channels where a randomizer of the run `needs_transparent`; the last retoucher that needs them returns three.
+            Four channels for those that `needs_transparent`, until one of them returns three.
         rng : numpy.random.Generator
-            For this episode, frame and camera.
+            For this episode, frame and camera; the same for the pictures of several renderers.
         """
         return image
 

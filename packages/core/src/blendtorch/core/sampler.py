@@ -90,7 +90,9 @@ class Sampler:
         self._parts = composition
         self._stage = stage
         self._btid = btid
-        self._retouchers = [part for part in composition.randomizers if type(part.plugin).retouch is not Randomizer.retouch]
+        retouchers = [part for part in composition.randomizers if type(part.plugin).retouch is not Randomizer.retouch]
+        # Those that put something behind the objects come first: what the others change is the whole picture.
+        self._retouchers = sorted(retouchers, key=lambda part: not part.plugin.needs_transparent)
         self._observers = [part for part in composition.annotators if type(part.plugin).observe is not Annotator.observe]
         self._open = list(composition)
         self._declared = {part: dict(part.plugin.emits) for part in composition if part.kind != "randomizer"}

@@ -382,7 +382,7 @@ def test_what_is_no_answer_is_an_error(tmp_path):
 
 
 def test_a_blender_that_does_not_answer_is_a_problem_and_no_crash(alone, tmp_path, capsys, monkeypatch):
-    facts = {"blender": "4.5.0", "python": list(sys.version_info[:2]), "interpreter": "p", "missing": [], "plugins": []}
+    facts = {"blender": "4.5.0", "python": list(sys.version_info[:2]), "interpreter": "p", "missing": [], "installed": []}
     path = broken_blender(tmp_path, f"echo '{runtimes._MARK}{json.dumps(facts)}'; exit 5")
     monkeypatch.setattr(blenders, "_TIMEOUT_S", 10)
     assert main(["plugins", "--blender", str(path)]) == 1

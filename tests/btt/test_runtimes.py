@@ -17,7 +17,7 @@ def fake_blender(tmp_path):
     """An executable that answers the probe as some Blender would. What is under test is what we make of the answer."""
 
     def make(**facts):
-        answer = {"blender": "4.0.2", "python": [3, 11], "interpreter": "/opt/python", "missing": [], "plugins": [], **facts}
+        answer = {"blender": "4.0.2", "python": [3, 11], "interpreter": "/opt/python", "missing": [], "installed": [], **facts}
         path = tmp_path / "blender"
         path.write_text(f"#!/bin/sh\necho noise\necho '{runtimes._MARK}{json.dumps(answer)}'\n")
         path.chmod(0o755)
@@ -167,6 +167,69 @@ def test_only_what_is_missing_is_lent(plugins_here, tmp_path):
     lent = {path.name for path in empty.lend(tmp_path / "all").iterdir()}
     assert {"acme_module.py", "acme_module-0.3.dist-info", "blendtorch_standard"} <= lent
     assert not lent & {"acme", "acme_space-0.3.dist-info"}, "it has its own"
+
+
+@pytest.fixture
+def requirements_here(tmp_path, monkeypatch):
+    """Install a distribution of plug-ins that requires others, as pip would: each with the files that it has brought."""
+    site = tmp_path / "site"
+
+    def install(name, files, requires=(), points=""):
+        info = f"{name.replace('-', '_')}-0.3.dist-info"
+        written = {
+            **files,
+            f"{info}/METADATA": "\n".join(
+                ["Metadata-Version: 2.1", f"Name: {name}", "Version: 0.3", *(f"Requires-Dist: {each}" for each in requires)]
+            ),
+            f"{info}/entry_points.txt": points,
+            f"{info}/RECORD": "".join(f"{path},,\n" for path in [*files, f"{info}/METADATA", "../../bin/acme"]),
+        }
+        for path, text in written.items():
+            (site / path).parent.mkdir(parents=True, exist_ok=True)
+            (site / path).write_text(text)
+
+    plugin = "from acme.optics import lens\nfrom blendtorch.core import hookimpl\n\n\n@hookimpl\n"
+    plugin += "def blendtorch_register_annotators():\n    return []\n"
+    requires = [
+        "acme-optics",
+        "Acme.Optics[glass]>=0.2",
+        "acme-old; python_version < '3'",
+        "acme-docs; extra == 'docs'",
+        "acme-absent",
+        "blendtorch-core",
+        "numpy",
+    ]
+    install("acme-needy", {"acme_needy.py": plugin}, requires, "[blendtorch]\nacme_needy = acme_needy\n")
+    package = {
+        "acme/optics/__init__.py": "",
+        "acme/optics/lens.py": "import acme_glass, acme.paint\n",
+        "acme_optics.libs/x.so": "",
+    }
+    circle = ["acme-glass; extra == 'glass'", "acme-docs; extra == 'docs'", "acme-paint", "acme-needy"]
+    install("acme-optics", {**package, "acme/optics/__pycache__/lens.cpython-311.pyc": ""}, circle)
+    install("acme-paint", {"acme/paint/__init__.py": ""})
+    for name in ("acme-glass", "acme-old", "acme-docs"):
+        install(name, {f"{name.replace('-', '_')}.py": ""})
+    monkeypatch.syspath_prepend(site)
+
+
+def test_what_plugins_require_is_lent_too(requirements_here, tmp_path):
+    python, missing = sys.version_info[:2], tuple(lending.NEEDS)
+    lent = runtimes.Runtime("executable", tmp_path / "blender", (4, 5, 0), python, missing).lend(tmp_path / "lent")
+    _, claims, problems, _ = look_inside(lent)  # the plug-in imports what it requires
+    assert claims["acme_needy"] == "acme-needy 0.3"
+    assert [text for text in problems if "acme" in text] == []
+    assert {path.name for path in lent.glob("acme*")} == {
+        *("acme", "acme_needy.py", "acme_glass.py", "acme_optics.libs"),
+        *(f"acme_{name}-0.3.dist-info" for name in ("needy", "optics", "glass", "paint")),
+    }
+    assert {path.name for path in (lent / "acme").iterdir()} == {"optics", "paint"}
+    assert (lent / "PIL").is_symlink(), "blendtorch-standard requires Pillow"
+    # What it has itself is its own, with what that requires.
+    own = runtimes.Runtime("executable", tmp_path / "blender", (4, 5, 0), python, missing, ("acme-optics", "pillow"))
+    lent = own.lend(tmp_path / "less")
+    assert {path.name for path in lent.glob("acme*")} == {"acme_needy.py", "acme_needy-0.3.dist-info"}
+    assert not (lent / "PIL").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,16 @@
-"""What a Blender's Python lacks and ours has, linked into a folder for its PYTHONPATH: packages, plug-ins, and what names them.
+"""What a Blender's Python lacks and ours has, linked into a folder for its PYTHONPATH: packages, plug-ins, what these require.
 
 Links to single packages, not our whole site-packages: that may hold another bpy.
 """
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions
 from importlib.util import find_spec
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 GROUP = "blendtorch"  # of the entry points of plug-ins
 # What an instance imports; with each, the folders of shared libraries that its wheel puts beside it.
@@ -19,20 +22,23 @@ NEEDS = {
     "blendtorch.core": [],
     "blendtorch.btb": [],
 }
+# What plug-ins require and are not lent for it: the distributions of these modules, and what belongs to one side alone.
+_NOT_REQUIRED = {"numpy", "pyzmq", "msgspec", "pluggy", "bpy", "blendtorch-core", "blendtorch-btb", "blendtorch-btt"}
 
 
 def lend(modules: Sequence[str], present: Collection[str], folder: Path) -> None:
     """Link what another Python lacks.
 
-    Who is lent `blendtorch.btb` is lent our plug-ins too: it is our environment that decides there. Metadata is written rather
-    than linked: that of an editable installation lies apart from its source, and only its names and entry points are read.
+    Who is lent `blendtorch.btb` is lent our plug-ins too, and the distributions that they require: it is our environment that
+    decides there. Metadata is written rather than linked: that of an editable installation lies apart from its source, and only
+    its names and entry points are read.
 
     Parameters
     ----------
     modules : sequence of str
         Of `NEEDS`.
     present : collection of str
-        Distributions of plug-ins that it has itself.
+        Distributions that it has itself.
     folder : Path
     """
     for name in modules:
@@ -43,11 +49,13 @@ def lend(modules: Sequence[str], present: Collection[str], folder: Path) -> None
         if name.startswith("blendtorch."):
             _write_metadata(name.replace(".", "-"), folder)
     if "blendtorch.btb" in modules:
-        for each in plugin_distributions():
-            if normalized(each.name) not in present:
-                for module in _modules(each):
-                    _link(module, folder)
-                _write_metadata(each.name, folder)
+        for each in _with_required(plugin_distributions(), present):
+            for point in each.entry_points:
+                if point.group == GROUP:
+                    _link(point.value.partition(":")[0].strip(), folder)  # of an editable installation nothing else is known
+            for part in sorted(_parts(each)):
+                _place(Path(str(each.locate_file(part))), folder / part)
+            _write_metadata(each.name, folder)
 
 
 def plugin_distributions() -> list[Distribution]:
@@ -88,19 +96,52 @@ def _link(name: str, folder: Path) -> Path | None:
             continue
         file, is_package = origin
         source = file.parent if is_package else file
-        target = folder.joinpath(*parts[: length - 1], source.name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            target.symlink_to(source)
+        _place(source, folder.joinpath(*parts[: length - 1], source.name))
         return source
     return None  # an entry point without a module: it is named there as it is here
 
 
-def _modules(distribution: Distribution) -> Iterator[str]:
-    """Name what a distribution brings: what its entry points load, and where it says so all else at the top."""
-    yield from {point.value.partition(":")[0].strip() for point in distribution.entry_points if point.group == GROUP}
-    tops = {file.parts[0].partition(".py")[0] for file in distribution.files or () if file.suffix == ".py"}
-    yield from (top for top in tops if top.isidentifier() and top != "__pycache__")
+def _with_required(wanted: Sequence[Distribution], present: Collection[str]) -> list[Distribution]:
+    """Add what distributions require, with what that requires in turn.
+
+    What is `present` is left out, and what is not installed here: who imports it will say so.
+    """
+    found: dict[str, Distribution] = {}
+    waiting = [(each, frozenset({""})) for each in wanted]
+    seen = set()
+    for each, extras in waiting:  # grows on the way
+        name = normalized(each.name)
+        if (name, extras) in seen or name in present or name in _NOT_REQUIRED:
+            continue
+        seen.add((name, extras))
+        found[name] = each
+        for requirement in map(Requirement, each.requires or ()):
+            # The Python that it is lent to is of our minor version, and runs on this machine.
+            if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in extras):
+                with suppress(PackageNotFoundError):
+                    waiting.append((distribution(requirement.name), frozenset({"", *requirement.extras})))
+    return list(found.values())
+
+
+def _parts(distribution: Distribution) -> set[Path]:
+    """Name what a distribution has brought, by paths below its site-packages: its outermost packages, and all files in none.
+
+    Such as the shared libraries that a wheel puts beside its package.
+    """
+    found = set()
+    for file in distribution.files or ():
+        if not {"..", "__pycache__"}.isdisjoint(file.parts) or file.parts[0].endswith((".dist-info", ".egg-info", ".pth")):
+            continue
+        folders = reversed(file.parents[:-1])
+        packages = (each for each in folders if Path(str(distribution.locate_file(each / "__init__.py"))).exists())
+        found.add(Path(next(packages, file)))
+    return found
+
+
+def _place(source: Path, target: Path) -> None:
+    if source.exists() and not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(source)
 
 
 def _write_metadata(name: str, folder: Path) -> None:

@@ -43,10 +43,10 @@ try:
 except PackageNotFoundError:
     blender = ""
 missing = [name for name in {list(lending.NEEDS)} if not found(name)]
-plugins = [d.metadata["Name"] for d in distributions() if any(p.group == {lending.GROUP!r} for p in d.entry_points)]
+installed = [d.metadata["Name"] for d in distributions() if "Name" in d.metadata]
 own = os.path.join(sys.prefix, "bin", "python%d.%d" % sys.version_info[:2])
 interpreter = own if os.path.exists(own) else sys.executable  # where embedded, the latter may be any on PATH
-facts = dict(blender=blender, python=list(sys.version_info[:2]), interpreter=interpreter, missing=missing, plugins=plugins)
+facts = dict(blender=blender, python=list(sys.version_info[:2]), interpreter=interpreter, missing=missing, installed=installed)
 print({_MARK!r} + json.dumps(facts))
 """
 
@@ -67,8 +67,8 @@ class Runtime:
         Major and minor version of its Python.
     missing : tuple of str
         Modules that its Python lacks and that we lend it from ours: its minor version is the same.
-    plugins : tuple of str
-        Distributions of plug-ins that its Python has.
+    installed : tuple of str
+        Distributions that its Python has.
     """
 
     kind: Literal["module", "executable"]
@@ -76,7 +76,7 @@ class Runtime:
     version: tuple[int, ...]
     python: tuple[int, int]
     missing: tuple[str, ...] = ()
-    plugins: tuple[str, ...] = ()
+    installed: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         version = ".".join(map(str, self.version))
@@ -113,7 +113,7 @@ class Runtime:
         """Link what this runtime's Python lacks into a folder for its PYTHONPATH; None where nothing is missing."""
         if not self.missing:
             return None
-        lending.lend(self.missing, self.plugins, folder)
+        lending.lend(self.missing, self.installed, folder)
         return folder
 
 
@@ -284,8 +284,8 @@ def _usable(path: Path | str, background: bool) -> Runtime:
         )
     if absent := [name for name in missing if not lending.is_present(name)]:
         raise BlenderNotFoundError(f"{', '.join(absent)} is missing there and here: pip install blendtorch-btb")
-    plugins = tuple(lending.normalized(name) for name in facts["plugins"] if name)
-    return Runtime(kind, path, tuple(int(part) for part in facts["blender"].split(".")[:3]), python, missing, plugins)
+    installed = tuple(lending.normalized(name) for name in facts["installed"])
+    return Runtime(kind, path, tuple(int(part) for part in facts["blender"].split(".")[:3]), python, missing, installed)
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,4 +1,4 @@
-"""Randomizers of poses, cameras, lamps, materials, surroundings and of the start of simulations."""
+"""Randomizers of poses, cameras, lamps, materials, surroundings, of the start of simulations and of finished pictures."""
 
 from blendtorch.core import hookimpl
 
@@ -12,6 +12,7 @@ from blendtorch_standard.randomizers.material import Material
 from blendtorch_standard.randomizers.physics_drop import PhysicsDrop
 from blendtorch_standard.randomizers.pose import Pose
 from blendtorch_standard.randomizers.scatter import Scatter
+from blendtorch_standard.randomizers.sensor import Sensor
 from blendtorch_standard.randomizers.texture import Texture
 from blendtorch_standard.randomizers.visibility import Visibility
 from blendtorch_standard.randomizers.world import World
@@ -27,6 +28,7 @@ __all__ = [
     "PhysicsDrop",
     "Pose",
     "Scatter",
+    "Sensor",
     "Texture",
     "Visibility",
     "World",
@@ -50,4 +52,5 @@ def blendtorch_register_randomizers() -> list[type]:
         Visibility,
         PhysicsDrop,
         Assets,
+        Sensor,
     ]

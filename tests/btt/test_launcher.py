@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 import pytest
 from blendtorch import btt
+from blendtorch.btt.devices import VARIABLES, deal_devices
 from blendtorch.core.errors import AddressError, InstanceError, LaunchError
 from torch.utils.data import DataLoader
 
@@ -332,6 +333,21 @@ def test_devices_that_cannot_be_are_refused(write_script, monkeypatch, devices, 
     monkeypatch.delenv("HIP_VISIBLE_DEVICES", raising=False)
     with pytest.raises(LaunchError, match=text):
         btt.BlenderLauncher(scene="", script=write_script(""), devices=devices)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [({}, ["1", "GPU-5", "1"]), ({"HIP_VISIBLE_DEVICES": "7,3", "CUDA_VISIBLE_DEVICES": "2"}, ["3", "GPU-5", "3"])],
+)
+def test_devices_are_counted_as_the_driver_of_this_process_does(monkeypatch, variables, expected):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert deal_devices([1, "GPU-5"], 3) == expected
+    assert deal_devices(None, 3) == []
+    with pytest.raises(LaunchError, match=r"devices\[0\] is -1"):
+        btt.stream(devices=[-1])
 
 
 @pytest.mark.blender

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from hypothesis.extra import numpy as some
 from PIL import Image
 
 HEIGHT, WIDTH = 12, 16
+README = Path(__file__).resolve().parents[2] / "plugins" / "blendtorch-images" / "README.md"
 
 
 class TestImages(WriterSuite):
@@ -80,8 +82,6 @@ def same(one, two):
 def test_what_is_written_is_read(tmp_path_factory, fields, index):
     folder = tmp_path_factory.mktemp("any")
     sample = {**fields, "meta": {"index": index, "drawn": "{}"}}
-    if not isinstance(fields.get("image"), (np.ndarray, type(None))):
-        del sample["image"]
     back = written(folder, sample)
     assert same(sample, back)
     assert writer(folder).written() == indexes(folder) == {index}
@@ -126,6 +126,15 @@ def test_other_programs_read_the_files(tmp_path):
     assert labels["objects"]["instance_id"] == [1, 2, 3]
     assert labels["meta"]["index"] == 7
     assert alike(read(tmp_path, 7), sample)
+
+
+def test_the_readme_reads_a_folder(tmp_path, monkeypatch, capsys):
+    (tmp_path / "dataset").mkdir()
+    writer(tmp_path / "dataset").write({**real_sample(), "boxes2d_tight": {"xyxy": np.array([[1.0, 2, 3, 4]])}})
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    exec(block, {})
+    assert capsys.readouterr().out == "(48, 64, 3) [[1. 2. 3. 4.]]\n"
 
 
 def test_tensors_are_arrays_and_tuples_are_lists(tmp_path):
@@ -348,6 +357,9 @@ def test_names_of_files():
         (("Cam/1", "image"), "000007.Cam_1.png"),
         (("Cam.1", "image"), "000007.Cam_1.image.png"),
         (("cam:1", "image"), "000007.cam_1.image.2.png"),
+        (("", "image"), "000007._.png"),
+        (("x" * 400,), "000007." + "x" * 143 + ".png"),
+        (("x" * 401,), "000007." + "x" * 143 + ".2.png"),
     ):
         made = layout.file_name(7, path, ".png", taken)
         assert made == name

@@ -5,9 +5,10 @@ has the sample as it is, arrays as lists, with `{"file": NAME}` for an array in 
 of each array, by its JSON pointer (RFC 6901).
 """
 
+import itertools
 import os
 import re
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ import msgspec
 
 CATEGORIES = "categories.json"
 _DIGITS = 6
+_LONGEST = 150  # characters of a name, without its suffix: file systems take 255
 _DOCUMENT = re.compile(r"([0-9]{6,})\.json")
 _DRAFT = re.compile(r"([0-9]{6,})\..*\.part")
 
@@ -88,23 +90,23 @@ def file_name(index: int, path: tuple[str, ...], suffix: str, taken: Container[s
     taken : container of str
         Names of other files of the sample, in small letters: file systems may not tell them apart.
     """
+    return next(name for name in _candidates(index, path, suffix) if name.lower() not in taken)
+
+
+def _candidates(index: int, path: tuple[str, ...], suffix: str) -> Iterator[str]:
     short = [key for key, before in zip(path, (None, *path), strict=False) if key != before]
     if short[-1] == "image":
         short.pop()
-    names = [[stem(index), *map(_plain, short)], [stem(index), *map(_plain, path)]]
-    number = 2
-    while (name := ".".join(names[0]) + suffix).lower() in taken:
-        if len(names) > 1:
-            names.pop(0)
-        else:
-            names = [[stem(index), *map(_plain, path), str(number)]]
-            number += 1
-    return name
+    for keys in (short, path):
+        name = ".".join([stem(index), *map(_plain, keys)])[:_LONGEST]
+        yield name + suffix
+    for number in itertools.count(2):
+        yield f"{name}.{number}{suffix}"
 
 
 def _plain(key: str) -> str:
     """Keep what every file system takes."""
-    return re.sub(r"[^A-Za-z0-9_-]", "_", key)[:60]
+    return re.sub(r"[^A-Za-z0-9_-]", "_", key) or "_"
 
 
 def pointer(path: Iterable[str | int]) -> str:

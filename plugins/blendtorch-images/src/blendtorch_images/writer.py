@@ -56,7 +56,8 @@ class Images(Writer):
         PluginError
             If it holds what files cannot; names the place.
         """
-        index = int(sample["meta"]["index"])
+        if (index := int(sample["meta"]["index"])) < 0:
+            raise PluginError(f"/meta/index: {index} is no index of a sample: expected 0 or more")
         parts = _Parts(index, self.options.png_level)
         document = layout.Document(sample=parts.plain_mapping(sample, (), None), arrays=parts.arrays)
         content = msgspec.json.encode(document, order="deterministic")
@@ -104,7 +105,7 @@ class _Parts:
         self, values: Mapping[str, Any], path: tuple[str | int, ...], picture: tuple[int, ...] | None
     ) -> dict[str, Any]:
         """Make a mapping plain; `picture` is the height and width of the camera that it belongs to."""
-        picture = np.shape(values["image"])[:2] if "image" in values else picture
+        picture = tuple(getattr(values.get("image"), "shape", ())[:2]) or picture
         for key in values:
             if not isinstance(key, str):
                 raise PluginError(f"{layout.pointer(path) or 'the sample'}: its key {key!r} is no text")

@@ -176,7 +176,8 @@ def stream(
         `episode * frames_per_episode + frame`.
     exclude : iterable of int or range
         Indexes of samples that are not wanted again, as a run that goes on has them already. They count for `count`, and the
-        others are the same as without it. Not with `epoch_size`, nor where an epoch is repeated.
+        others are the same as without it. Not with `epoch_size`, nor where an epoch is repeated. Every rank of a distributed
+        training has to be given the same.
     shard : 'auto' or tuple of int
         Which part of the run this training process has, `(rank, world size)`. 'auto' asks torch.distributed.
     blender : path, optional

@@ -5,7 +5,6 @@ distributed training first, and each rank's to its instances: no two make the sa
 goes on leaves out the samples that are there, and deals the episodes that are left.
 """
 
-import itertools
 import operator
 from collections.abc import Iterable, Iterator
 
@@ -63,7 +62,7 @@ def episodes(start: int, count: int | None, frames_per_episode: int, share: Shar
     frames_per_episode : int
     share : Share
     exclude : tuple of (int, int)
-        Indexes of samples that are not wanted again, as `ranges_of` gives them. They count for `count`.
+        Indexes of samples that are not wanted again, as `ranges_of` gives them: the same for each share. `count` has them.
 
     Examples
     --------
@@ -73,29 +72,28 @@ def episodes(start: int, count: int | None, frames_per_episode: int, share: Shar
     [Episode(number=1, frames=(0, 2))]
     """
     end = None if count is None else start + count
-    position = first = start // frames_per_episode
-    passed = 0  # of the excluded ranges: before the episode
-    for number in itertools.count(first):
+    number = position = start // frames_per_episode
+    passed = 0  # ranges that lie before the episode
+    while end is None or number * frames_per_episode < end:
         begin = number * frames_per_episode
-        if end is not None and begin >= end:
-            return
         low, high = max(start, begin), begin + frames_per_episode
         high = high if end is None else min(high, end)
         while passed < len(exclude) and exclude[passed][1] <= low:
             passed += 1
-        frames = tuple(index - begin for index in _without(low, high, exclude, passed))
-        if frames:
-            if share.has(position):
-                yield Episode(number, frames)
-            position += 1
+        if passed < len(exclude) and exclude[passed][0] <= low and high <= exclude[passed][1]:
+            number = max(number + 1, exclude[passed][1] // frames_per_episode)  # there may be a million in one range
+            continue
+        if share.has(position):
+            yield Episode(number, tuple(index - begin for index in _without(low, high, exclude, passed)))
+        position += 1
+        number += 1
 
 
 def _without(low: int, high: int, exclude: Ranges, passed: int) -> Iterator[int]:
-    for begin, end in itertools.islice(exclude, passed, None):
-        if begin >= high:
-            break
-        yield from range(low, begin)
-        low = end
+    while passed < len(exclude) and exclude[passed][0] < high:
+        yield from range(low, exclude[passed][0])
+        low = exclude[passed][1]
+        passed += 1
     yield from range(low, high)
 
 

@@ -2,6 +2,7 @@
 
 from blendtorch.core import errors, geometry
 from blendtorch.core.atomic import write_atomically
+from blendtorch.core.distortion import Distortion
 from blendtorch.core.distributions import (
     Choice,
     Constant,
@@ -35,6 +36,7 @@ __all__ = [
     "CameraView",
     "Choice",
     "Constant",
+    "Distortion",
     "Distribution",
     "EndOfStream",
     "Failure",

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from blendtorch.core.distortion import Distortion, distort, undistort
 from blendtorch.core.errors import CameraError
 
 Array = npt.NDArray[np.float64]
@@ -37,6 +38,8 @@ class Lens(msgspec.Struct, frozen=True, kw_only=True):
         Lens shift, in lengths of that side; the frame moves right and up.
     pixel_aspect_x, pixel_aspect_y : float
         Sides of a pixel, relative to each other.
+    distortion : Distortion or None
+        What Blender's camera does not have: see `blendtorch.core.distortion`. Perspective lenses only.
     """
 
     width: int
@@ -51,6 +54,7 @@ class Lens(msgspec.Struct, frozen=True, kw_only=True):
     shift_y: float = 0.0
     pixel_aspect_x: float = 1.0
     pixel_aspect_y: float = 1.0
+    distortion: Distortion | None = None
 
 
 def intrinsics(lens: Lens) -> Array:
@@ -279,7 +283,12 @@ def transform(matrix: npt.ArrayLike, points: npt.ArrayLike) -> Array:
     return np.asarray(columns @ affine[:3, :3].T + affine[:3, 3], np.float64)
 
 
-def project(points_camera: npt.ArrayLike, camera_matrix: npt.ArrayLike, orthographic: bool = False) -> tuple[Array, Array]:
+def project(
+    points_camera: npt.ArrayLike,
+    camera_matrix: npt.ArrayLike,
+    orthographic: bool = False,
+    distortion: Distortion | None = None,
+) -> tuple[Array, Array]:
     """Project points of the camera frame.
 
     Parameters
@@ -289,11 +298,14 @@ def project(points_camera: npt.ArrayLike, camera_matrix: npt.ArrayLike, orthogra
     camera_matrix : array_like, shape (3, 3)
         From `intrinsics`.
     orthographic : bool
+    distortion : Distortion, optional
+        Of a perspective camera.
 
     Returns
     -------
     xy : ndarray, shape (N, 2), float64
         In pixels. NaN for points that a perspective camera has at or behind its centre: they have no image.
+        What is farther out than the model of the distortion reaches, is outside of the picture.
     depth : ndarray, shape (N,), float64
         Planar z in scene units, negative behind the camera.
 
@@ -313,10 +325,18 @@ def project(points_camera: npt.ArrayLike, camera_matrix: npt.ArrayLike, orthogra
     plane = points[:, :2]
     if not orthographic:
         plane = plane / np.where(depth > 0, depth, np.nan)[:, None]
+        if distortion is not None:
+            plane = distort(plane, distortion)
     return plane @ matrix[:2, :2].T + matrix[:2, 2], depth
 
 
-def unproject(xy: npt.ArrayLike, depth: npt.ArrayLike, camera_matrix: npt.ArrayLike, orthographic: bool = False) -> Array:
+def unproject(
+    xy: npt.ArrayLike,
+    depth: npt.ArrayLike,
+    camera_matrix: npt.ArrayLike,
+    orthographic: bool = False,
+    distortion: Distortion | None = None,
+) -> Array:
     """Find the points of the camera frame with these images: the inverse of `project`.
 
     Parameters
@@ -327,14 +347,19 @@ def unproject(xy: npt.ArrayLike, depth: npt.ArrayLike, camera_matrix: npt.ArrayL
         Planar z in scene units.
     camera_matrix : array_like, shape (3, 3)
     orthographic : bool
+    distortion : Distortion, optional
+        Of a perspective camera.
 
     Returns
     -------
     ndarray, shape (N, 3), float64
+        NaN for pixels that the model of the distortion gives no ray.
     """
     pixels, matrix = as_points(xy, 2), np.asarray(camera_matrix, np.float64)
     z = np.asarray(depth, np.float64).reshape(-1, 1)
     plane = np.linalg.solve(matrix[:2, :2], (pixels - matrix[:2, 2]).T).T
+    if distortion is not None and not orthographic:
+        plane = undistort(plane, distortion)
     return np.hstack([plane if orthographic else plane * z, z])
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from blendtorch.core import Distribution, Options, Randomizer, RandomizerOptions, Uniform
+from blendtorch.core import Distortion, Distribution, Options, Randomizer, RandomizerOptions, Uniform
 from blendtorch.core.configuration import RunConfiguration, entries, read_options, run_configuration
 from blendtorch.core.errors import ConfigurationError
 from blendtorch.core.testing import run
@@ -39,10 +39,12 @@ def test_python_values_become_plain_data():
         randomizers=[{"name": "shake", "location": Uniform(low=[0, 0, 0], high=np.ones(3)), "noise": np.float32(0.5)}],
         plugins=[Path("mine.py")],
         resolution=(64, 48),
+        distortion={"k1": np.float64(-0.25)},
     )
     (entry,) = made.randomizers
     assert entry["location"] == {"draw": "uniform", "low": [0, 0, 0], "high": [1.0, 1.0, 1.0]}
     assert msgspec.json.decode(msgspec.json.encode(made), type=RunConfiguration) == made
+    assert made.distortion == run_configuration(distortion=Distortion(k1=-0.25)).distortion
     assert read_options(Shake, {key: entry[key] for key in ("location", "noise")}, "x").location.high == (1, 1, 1)
 
 
@@ -58,6 +60,7 @@ WRONG = {
     "ranges-touch": ({"exclude": [(0, 3), (3, 4)]}, "sorted and apart from each other"),
     "negative-range": ({"exclude": [(-1, 3)]}, "sorted and apart from each other"),
     "exclude-repeat": ({"exclude": [(0, 3)], "repeat": 4}, "one that repeats an epoch makes all of it each time"),
+    "distortion": ({"distortion": {"k1": -0.2, "k4": 0.1}}, "unknown field `k4` - at `$.distortion`"),
     "no-renderer": ({"renderers": []}, "renderers is empty"),
     "object": ({"randomizers": [{"name": "shake", "noise": object()}]}, "a object cannot be part of a configuration"),
 }

@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from blendtorch.core import Annotator, ArraySpec, Randomizer, Uniform, draw
+from blendtorch.core import Annotator, ArraySpec, Randomizer, Uniform, draw, geometry, interfaces
 from blendtorch.core.composition import compose
 from blendtorch.core.configuration import run_configuration
-from blendtorch.core.errors import ConfigurationError, PluginError, SceneError
+from blendtorch.core.errors import CameraError, ConfigurationError, PluginError, SceneError
 from blendtorch.core.interfaces import IMAGE
+from blendtorch.core.resampling import Resampling
 from blendtorch.core.sampler import Sampler
 from blendtorch.core.schedule import Share
 from blendtorch.core.testing import FakeRenderer, FakeStage, run
@@ -369,3 +370,62 @@ def test_inputs_are_what_was_asked_for():
     (sample,) = run(User, Centers, annotators=["user"], renderers=[{"name": "fake", "depth": True}])
     assert seen == {"available": {"centers", "depth"}, "inputs": {"centers": ["valid", "xy"], "depth": ["depth"]}}
     assert "centers" not in sample, "nobody asked for it"
+
+
+LENS = {"k1": -0.2, "p1": 0.01}
+
+
+def distorted(*classes, **fields):
+    stage = FakeStage()
+    stage.cameras = stage.cameras[:1]
+    return run(*classes, stage=stage, **fields)
+
+
+def test_a_distortion_is_in_the_pictures_and_in_what_annotators_project():
+    depths = {"name": "fake", "as": "depths", "depth": True}
+    (plain,) = distorted(Centers, annotators=["centers"], renderers=["fake", depths])
+    (bent,) = distorted(Centers, annotators=["centers"], renderers=["fake", depths], distortion=LENS)
+    assert bent["image"].shape == plain["image"].shape == (48, 64, 3)
+    assert bent["depths"]["depth"].dtype == np.float32
+    (both,) = run(Centers, annotators=["centers"], distortion=LENS)
+    assert np.array_equal(both["image"], bent["image"])
+    assert both["Side"]["image"].shape == (48, 64, 3)
+    moved = bent["centers"]["xy"] - plain["centers"]["xy"]
+    assert 0.05 < np.linalg.norm(moved[1]) < 5
+    # The squares are drawn around them, each in a grey of its own; by the pinhole camera, so to within a pixel.
+    for sample in (plain, bent):
+        y, x = np.nonzero(sample["image"][..., 0] == 140)
+        assert np.abs(np.array([x.mean(), y.mean()]) + 0.5 - sample["centers"]["xy"][1]).max() < 1.5
+        assert np.isfinite(sample["depths"]["depth"][y, x]).all()
+
+
+def test_without_a_distortion_nothing_is_looked_up(monkeypatch):
+    def never(*arguments):
+        pytest.fail("something was resampled")
+
+    for name in ("smooth", "sharp"):
+        monkeypatch.setattr(Resampling, name, never)
+    monkeypatch.setattr(interfaces, "resampling", never)
+    (plain,) = distorted(Centers, annotators=["centers"])
+    (zero,) = distorted(Centers, annotators=["centers"], distortion={"k1": 0.0})
+    assert np.array_equal(plain["image"], zero["image"])
+    assert np.array_equal(plain["centers"]["xy"], zero["centers"]["xy"], equal_nan=True)
+
+
+def test_an_orthographic_camera_cannot_have_a_distortion():
+    stage = FakeStage()
+    stage.cameras[1].data = geometry.Lens(width=64, height=48, projection="orthographic")
+    text = error_of(CameraError, lambda: run(stage=stage, distortion=LENS))
+    assert "camera 'Side' is orthographic" in text
+    assert run(stage=stage, distortion={}), "a lens that does not distort is no distortion"
+
+
+def test_what_a_renderer_draws_for_a_lens_is_checked():
+    class Small(FakeRenderer):
+        name = "small"
+
+        def render(self, moment, camera):
+            return {"image": np.zeros((48, 64, 3), np.uint8)}  # not as large as the camera says
+
+    text = error_of(PluginError, lambda: distorted(Small, renderers=["small"], distortion=LENS))
+    assert "field 'image': expected uint8 (height, width, 3) (here height = " in text

@@ -28,6 +28,7 @@ class Cycles(Renderer):
     interface = 1
     Options = CyclesOptions
     shows = frozenset({GEOMETRY, COLOR, TEXTURE, SURFACE, LIGHTS, WORLD_COLOR, WORLD_IMAGE})
+    pictures = PICTURES
 
     _file: MemoryFile | None = None
     _device = "unknown"

@@ -12,6 +12,7 @@ import functools
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import bpy
@@ -57,7 +58,7 @@ class Pipeline:
         Default: both go to stderr.
     **fields
         Of `blendtorch.core.configuration.RunConfiguration`: renderers, annotators, randomizers, objects, cameras,
-        resolution, seed, start, count, frames_per_episode, exclude, plugins.
+        assets, resolution, distortion, seed, start, count, frames_per_episode, exclude, plugins.
 
     Attributes
     ----------
@@ -250,6 +251,9 @@ class SceneStage:
             for notice in model.notices:
                 notify(notice)
         self.cameras = self._cameras(configuration.cameras)
+        if configuration.distortion is not None and configuration.distortion.distorts:
+            for camera in self.cameras:
+                blender.check_frame(camera)
         self.objects = objects_of_interest(self.scene, configuration.objects)
         self.frame_range: tuple[int, int] = (self.scene.frame_start, self.scene.frame_end)
         self.versions: Mapping[str, str] = {"blender": bpy.app.version_string}
@@ -257,6 +261,10 @@ class SceneStage:
     def view(self, camera: Any) -> CameraView:
         """Look at the evaluated frame through a camera."""
         return blender.view(camera, self.shape)
+
+    def showing(self, view: CameraView) -> AbstractContextManager[None]:
+        """Give a camera of Blender the lens of a view, and the scene's pictures its size, for a while."""
+        return blender.showing(view)
 
     def overwritten(self, datablock: Any, path: str, every: str) -> str:
         """Say what of the scene would overwrite a property that a randomizer sets."""

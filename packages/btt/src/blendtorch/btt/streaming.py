@@ -19,6 +19,7 @@ from blendtorch.core.assets import Unit, resolve
 from blendtorch.core.composition import compose
 from blendtorch.core.configuration import RunConfiguration, run_configuration
 from blendtorch.core.discovery import Catalogue
+from blendtorch.core.distortion import Distortion
 from blendtorch.core.errors import ConfigurationError, LaunchError, PluginError
 from blendtorch.core.launch import InstanceFiles, RunSpec, epoch_address
 from blendtorch.core.messages import Frame
@@ -118,6 +119,7 @@ def stream(
     objects: Sequence[Mapping[str, Any]] = (),
     cameras: Sequence[str] = (),
     resolution: tuple[int, int] | None = None,
+    distortion: Distortion | Mapping[str, float] | None = None,
     num_instances: int = 1,
     seed: int = 0,
     start: int = 0,
@@ -159,6 +161,9 @@ def stream(
         Names of cameras; the arrays of the second and further ones lie under their names. Default: the scene's.
     resolution : tuple of int, optional
         Width and height in pixels. Default: the scene's.
+    distortion : Distortion or mapping, optional
+        Of the lens, the same for all cameras: `{"k1": -0.2, "k2": 0.05}`; OpenCV's k1, k2, p1, p2 and k3, each 0 by default.
+        Pictures and all labels have it. Refused for orthographic cameras, and where the model gives some pixel no ray.
     num_instances : int
         Blender processes.
     seed : int
@@ -224,6 +229,7 @@ def stream(
         objects=list(objects),
         cameras=_entries(cameras, "cameras"),
         resolution=resolution,
+        distortion=distortion,
         seed=seed,
         start=start,
         count=count,

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 from blendtorch.core.assets import Asset
+from blendtorch.core.distortion import Distortion
 from blendtorch.core.errors import ConfigurationError
 from blendtorch.core.interfaces import Plugin
 
@@ -49,6 +50,7 @@ class RunConfiguration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     assets: tuple[Asset, ...] = ()
     cameras: tuple[str, ...] = ()
     resolution: tuple[int, int] | None = None
+    distortion: Distortion | None = None
     seed: int = 0
     start: int = 0
     count: int | None = None

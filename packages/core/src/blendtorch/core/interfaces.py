@@ -35,7 +35,7 @@ only: the training side reads options and emitted arrays from the same classes, 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 from pathlib import Path
@@ -47,6 +47,7 @@ import numpy.typing as npt
 from blendtorch.core import geometry
 from blendtorch.core.errors import SceneError
 from blendtorch.core.payload import ArraySpec
+from blendtorch.core.resampling import Resampling, resampling
 
 INTERFACE = 1  # the version of these interfaces; a class says for which one it was written
 
@@ -158,7 +159,27 @@ class CameraView:
 
     def project(self, points_world: npt.ArrayLike) -> tuple[geometry.Array, geometry.Array]:
         """Project points of the world, shape (N, 3), to pixels (N, 2) and depths (N,): see `geometry.project`."""
-        return geometry.project(geometry.transform(self.camera_from_world, points_world), self.K, self.orthographic)
+        return self.project_from_camera(geometry.transform(self.camera_from_world, points_world))
+
+    def project_from_camera(self, points_camera: npt.ArrayLike) -> tuple[geometry.Array, geometry.Array]:
+        """Project points of the camera frame, as `project` does."""
+        return geometry.project(points_camera, self.K, self.orthographic, self.lens.distortion)
+
+    @cached_property
+    def resampling(self) -> Resampling | None:
+        """Where the rays of its pixels are in the picture of `pinhole`; None for a lens that does not distort.
+
+        Raises
+        ------
+        CameraError
+            If a pixel has no ray.
+        """
+        return None if self.lens.distortion is None else resampling(self.lens)
+
+    @cached_property
+    def pinhole(self) -> "CameraView":
+        """The view that an engine draws, which knows no distortion: a wider one; this one where the lens does not distort."""
+        return self if self.resampling is None else replace(self, lens=self.resampling.pinhole)
 
 
 @dataclass(frozen=True)
@@ -299,10 +320,14 @@ class Renderer(Plugin):
         Set before `setup` where a randomizer puts something behind the objects: `image` is to have four channels then, with
         alpha 0 where nothing was hit; `emits` says so. The alpha is straight, as F12 saves it to a PNG: a pixel that an object
         covers by half has the full colour of the object and alpha 128.
+    pictures : tuple of str
+        Which of its arrays are colours. Where a run has a lens distortion, `render` is given a wider camera without one, and
+        its arrays are looked up for each ray: these are interpolated, all others take the value of the nearest pixel.
     """
 
     shows: frozenset[str] = frozenset({GEOMETRY, COLOR})
     transparent: bool = False
+    pictures: tuple[str, ...] = ("image",)
 
     @property
     @abstractmethod
@@ -314,7 +339,7 @@ class Renderer(Plugin):
 
     @abstractmethod
     def render(self, moment: Moment, camera: CameraView) -> Arrays:
-        """Render the evaluated frame, once per frame and camera.
+        """Render the evaluated frame, once per frame and camera, as large as `camera.shape` says.
 
         Pictures are uint8, row 0 on top, as F12 would save them; depth is planar z in scene units, inf for background.
         """

@@ -5,6 +5,8 @@ Knows nothing of Blender: that is behind a `Stage`, which `blendtorch.btb.pipeli
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, Protocol
 
@@ -13,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from blendtorch.core.composition import Composition, Part
 from blendtorch.core.configuration import RunConfiguration
+from blendtorch.core.distortion import check_perspective
 from blendtorch.core.errors import BlendtorchError, ConfigurationError, PluginError
 from blendtorch.core.interfaces import (
     Annotator,
@@ -25,6 +28,7 @@ from blendtorch.core.interfaces import (
     SetupContext,
 )
 from blendtorch.core.payload import ArraySpec, describe
+from blendtorch.core.resampling import Resampling
 from blendtorch.core.seeding import generator, reseed
 
 Sample = dict[str, Any]
@@ -66,6 +70,9 @@ class Stage(Protocol):
     def view(self, camera: Any) -> CameraView:
         """Look at the evaluated frame through a camera."""
 
+    def showing(self, view: CameraView) -> AbstractContextManager[None]:
+        """Give the scene's camera the lens of a view, and its pictures the size; only where a run has a distortion."""
+
     def overwritten(self, datablock: Any, path: str, every: str) -> str:
         """Say what of the scene would overwrite a property that a randomizer sets; empty for nothing."""
 
@@ -93,6 +100,8 @@ class Sampler:
         retouchers = [part for part in composition.randomizers if type(part.plugin).retouch is not Randomizer.retouch]
         # Those that put something behind the objects come first: what the others change is the whole picture.
         self._retouchers = sorted(retouchers, key=lambda part: not part.plugin.needs_transparent)
+        distortion = configuration.distortion
+        self._distortion = distortion if distortion is not None and distortion.distorts else None
         self._observers = [part for part in composition.annotators if type(part.plugin).observe is not Annotator.observe]
         self._open = list(composition)
         self._declared = {part: dict(part.plugin.emits) for part in composition if part.kind != "randomizer"}
@@ -126,7 +135,12 @@ class Sampler:
         ------
         ConfigurationError, SceneError, PluginError
             Names the plug-in.
+        CameraError
+            If a camera cannot have the distortion of the run.
         """
+        if self._distortion is not None:
+            for camera in self._stage.cameras:
+                self._look(camera)
         for part in self._parts:
             call(part, part.plugin.setup, self._context(part))
         for part in self._parts.randomizers:
@@ -152,7 +166,7 @@ class Sampler:
         if self._observers:
             moment = self._moment(frame)
             for camera in self._stage.cameras:
-                view = self._stage.view(camera)
+                view = self._look(camera)
                 for part in self._observers:
                     call(part, part.plugin.observe, moment, view)
 
@@ -241,8 +255,15 @@ class Sampler:
                 call(part, _encoder.encode, self._drawn.get(part.label))
             raise
 
-    def _view(self, moment: Moment, camera: Any, number: int) -> Sample:
+    def _look(self, camera: Any) -> CameraView:
         view = self._stage.view(camera)
+        if self._distortion is None:
+            return view
+        check_perspective(self._distortion, view.orthographic, view.name)
+        return replace(view, lens=msgspec.structs.replace(view.lens, distortion=self._distortion))
+
+    def _view(self, moment: Moment, camera: Any, number: int) -> Sample:
+        view = self._look(camera)
         made: dict[tuple[str, str], Mapping[str, npt.NDArray[Any]]] = {}
         height, width = view.shape
         sizes = {"height": height, "width": width, "objects": len(moment.objects)}
@@ -269,8 +290,11 @@ class Sampler:
     def _render(
         self, part: Part[Renderer], moment: Moment, view: CameraView, number: int, sizes: Mapping[str, int]
     ) -> dict[str, npt.NDArray[Any]]:
-        arrays = dict(call(part, part.plugin.render, moment, view))
-        self._check(part, view, arrays, sizes)
+        if view.resampling is None:
+            arrays = dict(call(part, part.plugin.render, moment, view))
+            self._check(part, view, arrays, sizes)
+        else:
+            arrays = self._render_distorted(part, moment, view, view.resampling, sizes)
         if "image" in arrays and self._retouchers:
             image = arrays["image"]
             for retoucher in self._retouchers:
@@ -280,6 +304,21 @@ class Sampler:
             spec = ArraySpec("uint8", ("height", "width", 3)) if part.plugin.transparent else self._declared[part]["image"]
             check_emitted(self._retouchers[-1], {"image": spec}, {"image": image}, sizes)
             arrays["image"] = image
+        return arrays
+
+    def _render_distorted(
+        self, part: Part[Renderer], moment: Moment, view: CameraView, table: Resampling, sizes: Mapping[str, int]
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Render what a pinhole camera sees, and look the rays of the lens up in it."""
+        height, width = view.pinhole.shape
+        with self._stage.showing(view.pinhole):
+            arrays = dict(call(part, part.plugin.render, moment, view.pinhole))
+        self._check(part, view, arrays, {**sizes, "height": height, "width": width})
+        for name, spec in self._declared[part].items():
+            if name in part.plugin.pictures:
+                arrays[name] = table.smooth(arrays[name])
+            elif "height" in spec.shape:
+                arrays[name] = table.sharp(arrays[name], axis=spec.shape.index("height"))
         return arrays
 
     def _check(self, part: Part[Any], view: CameraView, emitted: Mapping[str, Any], sizes: Mapping[str, int]) -> None:

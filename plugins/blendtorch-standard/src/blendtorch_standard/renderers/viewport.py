@@ -44,7 +44,7 @@ class _Viewport(Renderer):
             return {"image": straight(drawn.copy())}
         # A new array per frame would cost its pages again: 0.2 ms at 640x480. One per camera, for the next is drawn over this.
         image = self._images.get(camera.name)
-        if image is None:
+        if image is None or image.shape != drawn.shape:
             image = self._images[camera.name] = np.empty(drawn.shape, np.uint8)
         np.copyto(image, drawn)
         return {"image": image}

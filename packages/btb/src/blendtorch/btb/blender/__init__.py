@@ -3,7 +3,7 @@
 What differs between Blender versions, and what it takes to work without a window, is known here and nowhere else.
 """
 
-from blendtorch.btb.blender.cameras import lens, scene_camera, view, world_matrix
+from blendtorch.btb.blender.cameras import check_frame, lens, scene_camera, showing, view, world_matrix
 from blendtorch.btb.blender.drawing import Viewport, draw_instances, find_view3d, gpu_device, start_gpu
 from blendtorch.btb.blender.images import free_image, load_image, read_picture
 from blendtorch.btb.blender.importing import import_mesh, import_objects
@@ -31,6 +31,7 @@ __all__ = [
     "Mesh",
     "Triangles",
     "Viewport",
+    "check_frame",
     "check_scene",
     "depsgraph",
     "draw_instances",
@@ -62,6 +63,7 @@ __all__ = [
     "scripts_not_run",
     "set_render_threads",
     "set_rotation",
+    "showing",
     "start_gpu",
     "surface_input",
     "triangles",

@@ -1,14 +1,16 @@
 """Cameras of Blender, as the projection formulas want them."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import bpy
 import numpy as np
 import numpy.typing as npt
 from blendtorch.btb.blender.meshes import depsgraph
-from blendtorch.btb.blender.scene import picture_shape
+from blendtorch.btb.blender.scene import overwritten, picture_shape
 from blendtorch.core import geometry
-from blendtorch.core.errors import CameraError
+from blendtorch.core.errors import CameraError, SceneError
 from blendtorch.core.interfaces import CameraView
 
 
@@ -109,3 +111,65 @@ def view(camera: Any, shape: tuple[int, int] | None = None) -> CameraView:
         camera_from_world=geometry.camera_from_world(evaluated.matrix_world),
         clip_range=(data.clip_start, data.clip_end),
     )
+
+
+_FRAME_TOLERANCE_PX = 0.01  # Blender keeps its settings as float32
+_FRAME = ("sensor_fit", "sensor_width", "shift_x", "shift_y")  # what `showing` sets of a camera
+
+
+def check_frame(camera: Any) -> None:
+    """Refuse a camera that `showing` cannot set, for Blender would set it back in a render.
+
+    Raises
+    ------
+    SceneError
+        Names what overwrites it.
+    """
+    for path in _FRAME:
+        if reason := overwritten(camera.data, path, "frame"):
+            raise SceneError(
+                f"`distortion` needs a camera whose sensor and shift can be set for each picture, and {reason} sets {path} of "
+                f"{camera.data.name!r}: remove it, or animate the focal length instead"
+            )
+
+
+@contextmanager
+def showing(view: CameraView) -> Iterator[None]:
+    """Give a camera of Blender the lens of a view, and the scene's pictures its size, and give both back.
+
+    The camera's place and focal length stay, so does what its depth of field and its motion blur go by.
+
+    Parameters
+    ----------
+    view : CameraView
+        Of its own lens, but for the sensor and the shift, and of a horizontal sensor fit.
+
+    Raises
+    ------
+    SceneError
+        If the camera does not take them.
+    """
+    data, render = view.obj.data, bpy.context.scene.render
+    settings: list[tuple[Any, str, Any]] = [
+        (data, "sensor_fit", view.lens.sensor_fit),
+        (data, "sensor_width", view.lens.sensor_width_mm),
+        (data, "shift_x", view.lens.shift_x),
+        (data, "shift_y", view.lens.shift_y),
+        (render, "resolution_x", view.lens.width),
+        (render, "resolution_y", view.lens.height),
+        (render, "resolution_percentage", 100),
+    ]
+    before = [(owner, name, getattr(owner, name)) for owner, name, _ in settings]
+    try:
+        for owner, name, value in settings:
+            setattr(owner, name, value)
+        expected, taken = geometry.intrinsics(view.lens), geometry.intrinsics(lens(view.obj, view.shape))
+        if np.abs(taken - expected).max() > _FRAME_TOLERANCE_PX:
+            raise SceneError(
+                f"camera {view.name!r} does not take the lens that a picture with distortion is made of: expected K "
+                f"{expected.tolist()}, it has {taken.tolist()}"
+            )
+        yield
+    finally:
+        for owner, name, value in before:
+            setattr(owner, name, value)

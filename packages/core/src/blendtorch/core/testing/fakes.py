@@ -16,6 +16,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from blendtorch.core.composition import compose
@@ -70,6 +71,10 @@ class FakeStage:
     def view(self, camera: Any) -> CameraView:
         """Look through a camera."""
         return look(camera)
+
+    def showing(self, view: CameraView) -> AbstractContextManager[None]:  # noqa: ARG002 - what draws here goes by the view alone
+        """Do nothing."""
+        return nullcontext()
 
     def overwritten(self, datablock: Any, path: str, every: str) -> str:  # noqa: ARG002 - nothing is simulated
         """Look into `moves`."""

@@ -64,7 +64,8 @@ class Keypoints(Annotator):
     state : ndarray, shape (N, K), int8
         COCO's v. 0: outside of the picture or of the camera's clip range, or the object does not have it. 1: something is in
         front of it, the object itself perhaps. 2: visible. By the array `depth` where a renderer or an annotator of the run has
-        it (to within a pixel at outlines), else by ray casts, which see neither holdouts nor through transparent materials.
+        it (to within a pixel at outlines, two where the lens distorts), else by ray casts, which see neither holdouts nor
+        through transparent materials.
     valid : ndarray, shape (N,), bool
         The object is shown. Else the rest of its row is NaN, and the state 0.
     skeleton : ndarray, shape (B, 2), int64
@@ -128,7 +129,7 @@ class Keypoints(Annotator):
             if valid[row] and len(columns):
                 world[row, columns[columns >= 0]] = marks.place(moment, row)[columns >= 0]
         xyz = geometry.transform(camera.camera_from_world, world.reshape(-1, 3))
-        xy, depth = geometry.project(xyz, camera.K, camera.orthographic)
+        xy, depth = camera.project_from_camera(xyz)
         state = self._states(moment, camera, inputs, xy, xyz)
         return {
             "xy": xy.reshape(*world.shape[:2], 2),
@@ -149,7 +150,9 @@ class Keypoints(Annotator):
         diagonals = np.array([np.linalg.norm(each) for each in lengths])
         tolerance = np.repeat(self.options.tolerance * diagonals, len(self.names))[inside]
         if "depth" in inputs:
-            hidden = occluded_by_depth(inputs["depth"]["depth"], xy[inside], xyz[inside, 2], tolerance)
+            # A renderer's depths are those of the nearest pixel where the lens distorts.
+            reach = 0 if camera.lens.distortion is None else 1
+            hidden = occluded_by_depth(inputs["depth"]["depth"], xy[inside], xyz[inside, 2], tolerance, reach)
         else:
             hidden = occluded_by_rays(moment.scene, camera, xyz[inside], tolerance)
         state = np.full(len(xy), OUTSIDE, np.int8)

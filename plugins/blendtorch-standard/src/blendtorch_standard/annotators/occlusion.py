@@ -56,7 +56,9 @@ def occluded_by_rays(scene: Any, camera: CameraView, xyz: Array, tolerance: Arra
     return occluded
 
 
-def occluded_by_depth(depth_map: npt.NDArray[Any], xy: Array, depth: Array, tolerance: Array) -> npt.NDArray[np.bool_]:
+def occluded_by_depth(
+    depth_map: npt.NDArray[Any], xy: Array, depth: Array, tolerance: Array, reach: int = 0
+) -> npt.NDArray[np.bool_]:
     """Compare points with a map of depths.
 
     A point is hidden where it lies behind all four pixels whose centres surround it: their depths enclose that of a surface
@@ -71,6 +73,8 @@ def occluded_by_depth(depth_map: npt.NDArray[Any], xy: Array, depth: Array, tole
     depth : ndarray, shape (M,), float64
     tolerance : ndarray, shape (M,), float64
         In scene units.
+    reach : int
+        How many pixels more on each side are asked: for a map whose depths are of places within so many pixels.
 
     Returns
     -------
@@ -78,6 +82,7 @@ def occluded_by_depth(depth_map: npt.NDArray[Any], xy: Array, depth: Array, tole
     """
     height, width = depth_map.shape
     x, y = np.floor(xy - 0.5).astype(np.int64).T
-    columns, rows = np.clip([x, x + 1], 0, width - 1), np.clip([y, y + 1], 0, height - 1)
+    steps = np.arange(-reach, reach + 2)[:, None]
+    columns, rows = np.clip(x + steps, 0, width - 1), np.clip(y + steps, 0, height - 1)
     farthest = depth_map[rows[:, None], columns[None]].max(axis=(0, 1), initial=0)
     return np.asarray(depth > farthest + np.maximum(tolerance, ROUNDING * depth))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from blendtorch.core import CameraView, geometry
-from blendtorch.core.solids import box_corners
+from blendtorch.core.solids import box_corners, curved_outline
 
 from blendtorch_gbuffer.scene import Drawn
 
@@ -42,7 +42,7 @@ _NO_PIXELS = np.zeros((0, 0), bool)
 
 
 class Region:
-    """Where each instance may be in the picture, by the box around its mesh.
+    """Where each instance may be in the picture that is drawn, by the box around its mesh.
 
     Parameters
     ----------
@@ -57,23 +57,52 @@ class Region:
         rotation, origin = self._camera_from_object[:, :3, :3], self._camera_from_object[:, :3, 3]
         corners = corners @ rotation.transpose(0, 2, 1) + origin[:, None]
         near, far = camera.clip_range
-        xy, _ = geometry.project(corners.reshape(-1, 3), camera.K, camera.orthographic)
+        xy, _ = camera.pinhole.project_from_camera(corners.reshape(-1, 3))
         xy = xy.reshape(-1, 8, 2)
-        height, width = camera.shape
+        height, width = camera.pinhole.shape
         self._crosses = (corners[..., 2] < near).any(axis=1)
         self._may_be_cut = self._crosses | (corners[..., 2] > far).any(axis=1)
-        self._may_be_cut |= ~((xy >= 0) & (xy <= (width, height))).all(axis=(1, 2))
+        if camera.resampling is None:
+            self._may_be_cut |= ~((xy >= 0) & (xy <= (width, height))).all(axis=(1, 2))
+        else:  # corners may be in the picture, and an edge between them bent out of it: by a quarter of its length, at most
+            seen = camera.project_from_camera(corners.reshape(-1, 3))[0].reshape(-1, 8, 2)
+            room = np.ptp(seen, axis=1).max(axis=1, keepdims=True) / 2
+            inside = (seen.min(axis=1) - room >= 0) & (seen.max(axis=1) + room <= camera.shape[::-1])
+            self._may_be_cut |= ~inside.all(axis=1)
         self._low, self._high = xy.min(axis=1), xy.max(axis=1)
 
     def window(self, numbers: npt.NDArray[np.int64]) -> tuple[int, int, int, int]:
-        """Return x, y, width and height of a region of pixels that has all of these instances."""
-        height, width = self._camera.shape
+        """Return x, y, width and height of a region of pixels of the pinhole camera that has all of these instances."""
+        height, width = self._camera.pinhole.shape
         if self._crosses[numbers].any():
             return 0, 0, width, height
         # A pixel more on each side: the GPU computes in float32.
         low = np.clip(np.floor(self._low[numbers].min(axis=0)) - 1, 0, (width, height)).astype(int)
         high = np.clip(np.ceil(self._high[numbers].max(axis=0)) + 1, 0, (width, height)).astype(int)
         return int(low[0]), int(low[1]), int(max(0, high[0] - low[0])), int(max(0, high[1] - low[1]))
+
+    def resampled(self, drawn: Silhouette) -> Silhouette:
+        """Find a silhouette that a pinhole camera sees in the picture of the lens."""
+        table = self._camera.resampling
+        height, width = drawn.mask.shape
+        if table is None or not drawn.mask.size:
+            return drawn
+        # The lens maps the inside of a border to the inside of where it maps the border.
+        across, down = np.arange(width + 1.0) + drawn.x, np.arange(height + 1.0) + drawn.y
+        border = np.concatenate(
+            [np.column_stack([across, np.full(len(across), y)]) for y in down[[0, -1]]]
+            + [np.column_stack([np.full(len(down), x), down]) for x in across[[0, -1]]]
+        )
+        points = geometry.unproject(border, np.ones(len(border)), self._camera.pinhole.K)
+        xy, _ = self._camera.project_from_camera(points)
+        size = self._camera.shape[::-1]
+        left, top = np.clip(np.floor(xy.min(axis=0)) - 1, 0, size).astype(int)
+        right, bottom = np.clip(np.ceil(xy.max(axis=0)) + 1, 0, size).astype(int)
+        rows, columns = np.divmod(table.nearest[top:bottom, left:right], table.pinhole.width)
+        rows, columns = rows - drawn.y, columns - drawn.x
+        inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        mask = drawn.mask[np.where(inside, rows, 0), np.where(inside, columns, 0)] & inside
+        return Silhouette(int(left), int(top), mask, drawn.truncated)
 
     def truncated(self, numbers: npt.NDArray[np.int64]) -> bool:
         """Whether the border of the picture, or a clip plane cuts one of these instances: their vertices decide."""
@@ -84,9 +113,17 @@ class Region:
         near, far = self._camera.clip_range
         if points[:, 2].min() < near or points[:, 2].max() > far:
             return True
-        xy, _ = geometry.project(points, self._camera.K, self._camera.orthographic)
-        height, width = self._camera.shape
-        return not bool(((xy >= 0) & (xy <= (width, height))).all())
+        if self._leaves_picture(self._camera.project_from_camera(points)[0]):
+            return True
+        if self._camera.resampling is None:
+            return False
+        surface = self._what.meshes[number].surface
+        corners = geometry.transform(self._camera_from_object[number], surface.positions)[surface.indices]
+        segments = np.concatenate([corners[:, [0, 1]], corners[:, [1, 2]], corners[:, [2, 0]]])
+        return self._leaves_picture(curved_outline(points, segments, self._camera.project_from_camera))
+
+    def _leaves_picture(self, xy: npt.NDArray[np.float64]) -> bool:
+        return not bool(((xy >= 0) & (xy <= self._camera.shape[::-1])).all())
 
 
 class SilhouetteTarget:
@@ -125,7 +162,7 @@ class SilhouetteTarget:
             for number, column, row in placed:
                 x, y, width, height = windows[number]
                 mask = pixels[row : row + height, column : column + width] > 0
-                found[number] = Silhouette(x, y, mask, found[number].truncated)
+                found[number] = region.resampled(Silhouette(x, y, mask, found[number].truncated))
         return found
 
     def _draw_side_by_side(

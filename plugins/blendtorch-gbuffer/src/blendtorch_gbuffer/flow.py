@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from blendtorch.core import ArraySpec, CameraView, Moment
+from blendtorch.core.distortion import distort
 from blendtorch.core.interfaces import Arrays
 
 from blendtorch_gbuffer import scene, shaders
@@ -101,10 +102,10 @@ class Flow(Sharing):
             before = None
         now = _Frame(moment.episode, moment.frame, camera, drawn, self._free_target(camera, before))
         if self._shader is None:
-            self._shader = shaders.flow()
+            self._shader = shaders.flow(distorted=camera.resampling is not None)
         used: dict[tuple[int, int], _Pair] = {}
         backward = self._draw(now, before or now, now.target, used)
-        forward = self._draw(before, now, self._targets[camera.name][2], used) if before else None
+        forward = self._draw(before, now, self._target(2, before.camera), used) if before else None
         self._pairs = used
         self._frames[camera.name] = [*frames[-1:], now]
         return {
@@ -115,9 +116,18 @@ class Flow(Sharing):
     def _free_target(self, camera: CameraView, before: _Frame | None) -> Target:
         """Find one that the frame before does not use; the third is for what that one sees."""
         targets = self._targets.get(camera.name)
-        if targets is None or targets[0].shape != camera.shape:
-            targets = self._targets[camera.name] = [Target(shaders.FLOW_CHANNELS, camera.shape) for _ in range(3)]
-        return targets[0] if before is None or before.target is not targets[0] else targets[1]
+        first_is_used = targets is not None and before is not None and before.target is targets[0]
+        return self._target(1 if first_is_used else 0, camera)
+
+    def _target(self, number: int, camera: CameraView) -> Target:
+        """Return one of the three targets of a camera, of the size of what is drawn."""
+        shape = camera.pinhole.shape
+        targets = self._targets.get(camera.name)
+        if targets is None:
+            targets = self._targets[camera.name] = [Target(shaders.FLOW_CHANNELS, shape) for _ in range(3)]
+        if targets[number].shape != shape:
+            targets[number] = Target(shaders.FLOW_CHANNELS, shape)
+        return targets[number]
 
     def _draw(self, this: _Frame, other: _Frame, target: Target, used: dict[tuple[int, int], _Pair]) -> Maps:
         from blendtorch.btb import blender
@@ -146,16 +156,19 @@ class Flow(Sharing):
         target_from_object = other.camera.camera_from_world @ np.array(world).reshape(-1, 4, 4)[order]
         # In the first frame of an episode only the depths count: nothing may be read that is drawn into.
         depths = (spare if other is this else other.target).textures["depth"]
-        texture = scene.instance_texture(what, this.camera, target_from_object[:, :3])  # a shader does not keep it
+        here, there = this.camera.pinhole, other.camera.pinhole
+        texture = scene.instance_texture(what, here, target_from_object[:, :3])  # a shader does not keep it
         with target.drawing():
             shader = self._shader
             shader.bind()
-            lens, clip = projection(this.camera)
+            lens, clip = projection(here)
+            if this.camera.resampling is not None:
+                shader.uniform_sampler("offsets", self.gbuffer.offsets(this.camera, this.camera.resampling))
             shader.uniform_sampler("instances", texture)
             shader.uniform_sampler("target_depth", depths)
             shader.uniform_float("lens", lens)
             shader.uniform_float("clip", clip)
-            K = other.camera.K
+            K = there.K
             shader.uniform_float("target_lens", (K[0, 0], K[0, 2], K[1, 1], K[1, 2]))
             shader.uniform_float("target_clip", (*other.camera.clip_range, float(other.camera.orthographic)))
             shader.uniform_float("far_away", np.inf)
@@ -163,7 +176,7 @@ class Flow(Sharing):
             for group in what.groups:
                 blender.draw_instances(group.mesh.batch, shader, group.first, group.count)
             target.read("flow", "occluded")
-        return target.maps
+        return target.maps if this.camera.resampling is None else _distorted(target.maps, this.camera, other.camera)
 
     def _pair(self, mesh: UploadedMesh, other: UploadedMesh, used: dict[tuple[int, int], _Pair]) -> _Pair:
         """Find the batch with the positions of a mesh at both moments, or make it."""
@@ -181,6 +194,21 @@ class Flow(Sharing):
             pair = _Pair(mesh, other, gpu.types.GPUBatch(type="TRIS", buf=vertices, elem=mesh.elements))
         used[key] = pair
         return pair
+
+
+def _distorted(maps: Maps, this: CameraView, other: CameraView) -> Maps:
+    """Look up what the rays of a lens show, and distort where that is at the other moment."""
+    table, model = this.resampling, other.lens.distortion
+    if table is None or model is None:
+        return maps
+    plane, occluded = distort(table.sharp(maps["flow"]), model), table.sharp(maps["occluded"])
+    flow = np.empty(plane.shape, np.float32)
+    for axis, (size, other_size) in enumerate(zip(this.shape[::-1], other.shape[::-1], strict=True)):
+        place = plane[..., axis] * other.K[axis, axis] + other.K[axis, 2]
+        occluded[(place < 0) | (place > other_size)] = 1
+        centers = np.arange(size) + 0.5
+        flow[..., axis] = place - (centers if axis == 0 else centers[:, None])
+    return {"flow": flow, "occluded": occluded}
 
 
 def _labels(name: str, maps: Maps | None, shape: tuple[int, int]) -> dict[str, npt.NDArray[Any]]:

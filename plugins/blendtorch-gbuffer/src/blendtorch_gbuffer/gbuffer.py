@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from blendtorch.core import CameraView, Moment, SetupContext
+from blendtorch.core.resampling import Resampling
 
 from blendtorch_gbuffer import limits, scene, shaders
 from blendtorch_gbuffer.alone import Region, Silhouette, SilhouetteTarget
@@ -14,6 +15,7 @@ from blendtorch_gbuffer.coordinates import coordinates_from_objects
 from blendtorch_gbuffer.meshes import MeshStore
 
 Maps = dict[str, npt.NDArray[np.float32]]
+_MOST_SHAPES = 8  # of pictures that silhouettes are drawn for
 _FORMATS = {1: "R32F", 2: "RG32F", 4: "RGBA32F"}
 _READ = {"normals": 3, "object_coordinates": 3}  # fewer channels than are drawn
 
@@ -102,7 +104,8 @@ class GBuffer:
         self._outputs: tuple[str, ...] = ()
         self._ids: dict[int, int] = {}
         self._store: MeshStore | None = None
-        self._shader: Any = None
+        self._shaders: dict[bool, Any] = {}  # by whether the lens distorts
+        self._offsets: dict[str, tuple[Resampling, Any]] = {}
         self._id_shader: Any = None
         self._targets: dict[str, Target] = {}
         self._silhouette_targets: dict[tuple[int, int], SilhouetteTarget] = {}
@@ -128,7 +131,8 @@ class GBuffer:
         Returns
         -------
         dict of str to ndarray, float32
-            The maps that were asked for, row 0 on top; overwritten when the same camera is drawn again.
+            The maps that were asked for, row 0 on top; overwritten when the same camera is drawn again. For a lens that
+            distorts: of the surface that the pixel of the pinhole camera shows, at the ray of the lens.
         """
         maps: Maps = moment.once((__name__, "maps", camera.name), lambda: self._draw(moment, camera))
         return maps
@@ -163,51 +167,71 @@ class GBuffer:
         """Free the memory."""
         if self._store is not None:
             self._store.close()
-        self._store = self._shader = self._id_shader = None
+        self._store = self._id_shader = None
+        self._shaders.clear()
+        self._offsets.clear()
         self._targets.clear()
         self._silhouette_targets.clear()
 
     def _start(self, moment: Moment) -> MeshStore:
         if self._store is None:
-            if self._outputs:
-                self._shader = shaders.surface(self._outputs)
             self._store = MeshStore(shaders.attributes(self._outputs))
             self._ids = scene.owners(self.objects)
             self.exact = limits.exact(self.objects, moment.scene, self._notify)
         return self._store
 
+    def offsets(self, camera: CameraView, table: Resampling) -> Any:
+        """Make the texture that tells the shaders where the rays of a lens are; kept as long as that stays."""
+        import gpu
+
+        known, texture = self._offsets.get(camera.name, (None, None))
+        if known is not table:
+            height, width, _ = table.offsets.shape
+            data = gpu.types.Buffer("FLOAT", table.offsets.size, np.ascontiguousarray(table.offsets).ravel())
+            texture = gpu.types.GPUTexture((width, height), format="RG32F", data=data)
+            self._offsets[camera.name] = table, texture
+        return texture
+
     def _draw(self, moment: Moment, camera: CameraView) -> Maps:
         from blendtorch.btb import blender
 
-        what = self.drawn(moment)
+        what, table, seen = self.drawn(moment), camera.resampling, camera.pinhole
         target = self._targets.get(camera.name)
-        if target is None or target.shape != camera.shape:
+        if target is None or target.shape != seen.shape:
             channels = {name: shaders.CHANNELS[name] for name in self._outputs}
-            target = self._targets[camera.name] = Target(channels, camera.shape)
+            target = self._targets[camera.name] = Target(channels, seen.shape)
+        distorted = table is not None
+        shader = self._shaders.get(distorted)
+        if shader is None:
+            shader = self._shaders[distorted] = shaders.surface(self._outputs, distorted)
         with target.drawing():
-            self._shader.bind()
-            self._set_uniforms(self._shader, moment, camera)
+            shader.bind()
+            self._set_uniforms(shader, moment, seen)
+            if table is not None:
+                shader.uniform_sampler("offsets", self.offsets(camera, table))
             for name, output in shaders.UNIFORMS.items():
                 if output in self._outputs:
-                    self._shader.uniform_float(name, shaders.BACKGROUND[output])
+                    shader.uniform_float(name, shaders.BACKGROUND[output])
             for group in what.groups:
-                blender.draw_instances(group.mesh.batch, self._shader, group.first, group.count)
+                blender.draw_instances(group.mesh.batch, shader, group.first, group.count)
             target.read(*self._outputs)
-        return target.maps
+        return target.maps if table is None else {name: table.sharp(array) for name, array in target.maps.items()}
 
     def _draw_alone(self, moment: Moment, camera: CameraView) -> list[Silhouette]:
-        what = self.drawn(moment)
+        what, seen = self.drawn(moment), camera.pinhole
         if self._id_shader is None:
             self._id_shader = shaders.surface(["instance_ids"])
-        target = self._silhouette_targets.get(camera.shape)
+        target = self._silhouette_targets.get(seen.shape)
         if target is None:
-            target = self._silhouette_targets[camera.shape] = SilhouetteTarget(camera.shape)
+            if len(self._silhouette_targets) >= _MOST_SHAPES:
+                self._silhouette_targets.clear()  # of a lens that zooms
+            target = self._silhouette_targets[seen.shape] = SilhouetteTarget(seen.shape)
         return target.draw(
             what,
             len(self.objects),
             Region(what, camera),
             self._id_shader,
-            lambda shader: self._set_uniforms(shader, moment, camera),
+            lambda shader: self._set_uniforms(shader, moment, seen),
         )
 
     def _set_uniforms(self, shader: Any, moment: Moment, camera: CameraView) -> None:

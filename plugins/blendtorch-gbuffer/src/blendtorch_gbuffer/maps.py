@@ -92,7 +92,7 @@ class Distance(Sharing):
         if camera.orthographic:
             return {"distance": depth.copy()}
         x, y = _rays(camera)
-        return {"distance": depth * np.sqrt(1 + x * x + y[:, None] ** 2)}
+        return {"distance": depth * np.sqrt(1 + x * x + y**2)}
 
 
 class NormalsOptions(Options, frozen=True, kw_only=True):
@@ -155,7 +155,7 @@ class Position(Sharing):
         position = np.empty((*depth.shape, 3), np.float32)
         for axis in range(3):  # arrays of (height, width, 3) are slow in numpy
             right, down, forward, origin = world_from_camera[axis]
-            aside = x * right + (y * down)[:, None]
+            aside = x * right + y * down
             plane = aside + depth * forward if camera.orthographic else (aside + forward) * depth
             np.add(plane, origin, out=position[..., axis])
         return {"position": position}
@@ -314,8 +314,13 @@ class MaterialIds(Sharing):
 
 
 def _rays(camera: CameraView) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Compute x of each column and y of each row at depth 1; of an orthographic camera, at any depth."""
+    """Compute x and y of the rays of pixels at depth 1; of an orthographic camera, at any depth.
+
+    Of shape (1, width) and (height, 1), or both (height, width) where the lens distorts.
+    """
+    if camera.resampling is not None:
+        return camera.resampling.rays[..., 0], camera.resampling.rays[..., 1]
     (height, width), K = camera.shape, camera.K
     x = (np.arange(width) + 0.5 - K[0, 2]) / K[0, 0]
     y = (np.arange(height) + 0.5 - K[1, 2]) / K[1, 1]
-    return x.astype(np.float32), y.astype(np.float32)
+    return x.astype(np.float32)[None], y.astype(np.float32)[:, None]

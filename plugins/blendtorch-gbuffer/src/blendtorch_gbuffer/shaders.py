@@ -4,6 +4,10 @@ Row `i` of the texture `instances` has what is known of instance `i`: the rows o
 Where a graphics card has textures of 16384 rows at most, it goes on in the columns to the right.
 
 The picture is drawn with row 0 on top: y points down in the camera frame, and up in OpenGL's memory.
+
+For a lens that distorts, the picture of a pinhole camera is drawn. What it holds is taken not at the centre of a pixel, but
+where the ray of the lens meets the triangle that the pixel shows: the texture `offsets` says how far from the centre that is.
+What is interpolated over a triangle is, divided by the depth, linear in the picture: its derivatives there tell all of it.
 """
 
 import math
@@ -48,6 +52,19 @@ vec4 projected(vec3 point)
 }}
 """
 
+_AT_RAY = """
+vec3 at_ray(vec3 value)
+{
+  vec2 offset = texelFetch(offsets, ivec2(gl_FragCoord.xy), 0).xy;
+  float near = 1.0 / ray_depth;
+  vec3 here = value * near;
+  float change = dot(vec2(dFdx(near), dFdy(near)), offset);
+  // Towards the horizon of a surface no farther than to twice the depth.
+  float part = min(1.0, 0.5 * near / max(abs(change), 1e-30));
+  return (here + part * (dFdx(here) * offset.x + dFdy(here) * offset.y)) / (near + part * change);
+}
+"""
+
 # For each output: type, what the vertex shader adds, what the fragment shader writes.
 _OUTPUTS = {
     "normals": (
@@ -86,23 +103,38 @@ def attributes(outputs: Sequence[str]) -> list[str]:
     return ["position", *(_ATTRIBUTES[name][1] for name in outputs if name in _ATTRIBUTES)]
 
 
-def surface(outputs: Sequence[str]) -> Any:
+# The same, of what is interpolated, where the ray of a lens meets the surface.
+_AT_RAYS = {
+    "normals": ("normal_camera", "at_ray(normal_camera)"),
+    "depth": ("depth_camera", "at_ray(vec3(depth_camera)).x"),
+    "uv": ("uv_surface", "at_ray(vec3(uv_surface, 0.0)).xy"),
+    "object_coordinates": ("coordinates", "clamp(at_ray(coordinates), 0.0, 1.0)"),  # a ray may pass by the edge of a triangle
+}
+
+
+def surface(outputs: Sequence[str], distorted: bool = False) -> Any:
     """Make the shader that draws the surfaces nearest to the camera.
 
     Parameters
     ----------
     outputs : sequence of str
         Which maps, in the order of the textures that they are drawn into.
+    distorted : bool
+        Take what is interpolated at the rays of the lens: needs the texture `offsets`.
     """
     import gpu
 
     info, varyings = _begin("surface")
     varyings.flat("VEC4", "about_flat")
-    vertex, fragment = "", ""
+    vertex, fragment, functions = "", "", ""
+    if distorted:
+        vertex, functions = _distorted(info, varyings, slot=1), _AT_RAY
     for location, name in enumerate([name for name in outputs if name in _ATTRIBUTES], 1):
         info.vertex_in(location, *_ATTRIBUTES[name])
     for slot, name in enumerate(outputs):
         kind, added, written = _OUTPUTS[name]
+        if distorted and name in _AT_RAYS:
+            written = written.replace(*_AT_RAYS[name])
         if name in _SMOOTH:
             varyings.smooth(*_SMOOTH[name])
         if name == "materials":
@@ -123,7 +155,7 @@ def surface(outputs: Sequence[str]) -> Any:
     for name, output in UNIFORMS.items():
         if output in outputs:
             info.push_constant("FLOAT", name)
-    info.fragment_source("void main()\n{\n  bool is_hole = about_flat.z > 0.5;\n" + fragment + "}\n")
+    info.fragment_source(functions + "void main()\n{\n  bool is_hole = about_flat.z > 0.5;\n" + fragment + "}\n")
     return gpu.shader.create_from_info(info)
 
 
@@ -143,10 +175,11 @@ void main()
 {
   bool is_hole = about_flat.z > 0.5;
   bool is_new = about_flat.x < 0.0;
-  float w = mix(target.z, 1.0, target_clip.z);
-  vec2 xy = (target_lens.xz * target.xy + target_lens.yw * w) / w;
+  vec3 place = PLACE;
+  float w = mix(place.z, 1.0, target_clip.z);
+  vec2 xy = (target_lens.xz * place.xy + target_lens.yw * w) / w;
   ivec2 size = textureSize(target_depth, 0);
-  bool is_seen = target.z >= target_clip.x && target.z <= target_clip.y && all(greaterThanEqual(xy, vec2(0.0)))
+  bool is_seen = place.z >= target_clip.x && place.z <= target_clip.y && all(greaterThanEqual(xy, vec2(0.0)))
     && all(lessThanEqual(xy, vec2(size)));
   if (is_seen) {
     // Hidden is what lies behind all four pixels around the place: their depths enclose that of a surface through it.
@@ -154,24 +187,39 @@ void main()
     low = max(low, ivec2(0));
     float a = texelFetch(target_depth, low, 0).x, b = texelFetch(target_depth, ivec2(high.x, low.y), 0).x;
     float c = texelFetch(target_depth, ivec2(low.x, high.y), 0).x, d = texelFetch(target_depth, high, 0).x;
-    is_seen = target.z <= max(max(a, b), max(c, d)) * 1.0001;
+    is_seen = place.z <= max(max(a, b), max(c, d)) * 1.0001;
   }
-  bool is_nowhere = is_hole || is_new || target.z <= 0.0 && target_clip.z == 0.0;
-  out_flow = is_nowhere ? vec2(unknown) : xy - gl_FragCoord.xy;
+  bool is_nowhere = is_hole || is_new || place.z <= 0.0 && target_clip.z == 0.0;
+  out_flow = is_nowhere ? vec2(unknown) : WHERE;
   out_occluded = is_hole || is_seen && !is_nowhere ? 0.0 : 1.0;
   out_depth = is_hole ? far_away : depth_camera;
 }
 """
+# What differs for a lens that distorts: the place is that of the ray, and it is given at depth 1, for numpy to distort.
+_FLOW_STRAIGHT = {"PLACE": "target", "WHERE": "xy - gl_FragCoord.xy"}
+_FLOW_DISTORTED = {"PLACE": "at_ray(target)", "WHERE": "place.xy / w"}
 
 
-def flow() -> Any:
-    """Make the shader that draws where each surface is at another moment, whether it is hidden there, and the depth here."""
+def flow(distorted: bool = False) -> Any:
+    """Make the shader that draws where each surface is at another moment, whether it is hidden there, and the depth here.
+
+    Parameters
+    ----------
+    distorted : bool
+        Take where a surface is at the rays of the lens, and give x and y at depth 1: needs the texture `offsets`.
+    """
     import gpu
 
     info, varyings = _begin("flow")
     varyings.flat("VEC4", "about_flat")
     varyings.smooth("FLOAT", "depth_camera")
     varyings.smooth("VEC3", "target")
+    vertex, fragment = _FLOW_VERTEX, _FLOW_FRAGMENT
+    if distorted:
+        vertex = vertex.replace("  gl_Position", _distorted(info, varyings, slot=2) + "  gl_Position")
+        fragment = _AT_RAY + fragment
+    for name, text in (_FLOW_DISTORTED if distorted else _FLOW_STRAIGHT).items():
+        fragment = fragment.replace(name, text)
     info.vertex_out(varyings)
     info.vertex_in(1, "VEC3", "target_position")
     info.sampler(1, "FLOAT_2D", "target_depth")
@@ -182,9 +230,16 @@ def flow() -> Any:
     info.fragment_out(0, "VEC2", "out_flow")
     info.fragment_out(1, "FLOAT", "out_occluded")
     info.fragment_out(2, "FLOAT", "out_depth")
-    info.vertex_source(_FUNCTIONS + _FLOW_VERTEX)
-    info.fragment_source(_FLOW_FRAGMENT)
+    info.vertex_source(_FUNCTIONS + vertex)
+    info.fragment_source(fragment)
     return gpu.shader.create_from_info(info)
+
+
+def _distorted(info: Any, varyings: Any, slot: int) -> str:
+    """Declare what `at_ray` needs; returns what the vertex shader adds."""
+    info.sampler(slot, "FLOAT_2D", "offsets")
+    varyings.smooth("FLOAT", "ray_depth")
+    return "  ray_depth = point.z;\n"
 
 
 def _begin(name: str) -> tuple[Any, Any]:

@@ -144,9 +144,12 @@ def test_every_label_on_one_sheet(blender, tmp_path):
 
 
 def test_the_page_of_labels_runs(tmp_path):
-    (program,) = blocks(REPOSITORY / "docs" / "labels.md", "python")
+    lens, sheet = blocks(REPOSITORY / "docs" / "labels.md", "python")
     shutil.copy(EXAMPLE / "cube.blend", tmp_path)
-    (tmp_path / "sheet.py").write_text(program)
-    result = run("sheet.py", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    for name, program in (("lens.py", lens), ("sheet.py", sheet)):
+        (tmp_path / name).write_text(program)
+        result = run(name, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        if name == "lens.py":
+            assert "(120, 160, 3) [-0.2" in result.stdout
     assert (tmp_path / "sheet.png").stat().st_size > 20_000

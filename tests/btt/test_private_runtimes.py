@@ -28,7 +28,8 @@ def make(no_private_runtimes):
         folder = no_private_runtimes / name
         venv.create(folder, symlinks=True)
         (site,) = folder.glob("lib/python3.*/site-packages")
-        (site / "all.pth").write_text(sysconfig.get_path("purelib"))
+        # With the .pth files that lie there: those of editable installations.
+        (site / "all.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
         if added_ns is not None:
             (folder / private_runtimes._MARKER).write_text(str(added_ns))
         return folder

@@ -39,7 +39,7 @@ def test_the_program_runs_with_a_private_runtime(no_private_runtimes, tmp_path):
     folder = no_private_runtimes / "4.5"
     venv.create(folder, symlinks=True)
     (site,) = folder.glob("lib/python3.*/site-packages")
-    (site / "all.pth").write_text(sysconfig.get_path("purelib"))
+    (site / "all.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
     (folder / private_runtimes._MARKER).write_text("1")
     (tmp_path / "look.py").write_text(BLOCKS[1][1])
     result = subprocess.run(

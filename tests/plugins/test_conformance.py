@@ -322,6 +322,7 @@ OPTIONS = {
     ("randomizer", "texture"): {"folder": "pictures"},
     ("randomizer", "world"): {"color": {"draw": "uniform", "low": [0, 0, 0], "high": [1, 1, 1]}},
     ("randomizer", "backdrop"): {"folder": "pictures"},
+    ("randomizer", "assets"): {"counts": []},
     ("randomizer", "physics_drop"): {
         "low": [-1, -1, 3],
         "high": [1, 1, 6],

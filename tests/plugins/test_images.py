@@ -174,6 +174,23 @@ def test_drafts_of_killed_processes_go_when_their_sample_is_written(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["000002.json", "000003.png.1.part", "mine.part"]
 
 
+def test_what_it_wrote_goes_and_what_is_called_alike_stays(tmp_path):
+    one = writer(tmp_path)
+    made = list(samples(range(3)))
+    for sample in made:
+        one.write(sample)
+    one.finish({1: "bracket"})
+    for orphan in ("000001.12.part", "000017.png", "000017.depth.exr.77.part"):  # of a process that was killed
+        (tmp_path / orphan).touch()
+    others = {"20240101.png", "20240101.json", "notes.txt", "000001", "17.png", "model.json"}
+    for name in others:
+        (tmp_path / name).write_text("{}")
+    one.clear()
+    assert {path.name for path in tmp_path.iterdir()} == others
+    one.write(made[0])
+    assert one.written() == {0, 20240101}
+
+
 REFUSED = {
     "object": ({"a": {"b": np.array([None])}}, "/a/b: an array of object cannot be kept"),
     "bytes": ({"a": [b"x"]}, "/a/0: a bytes cannot be kept"),

@@ -18,6 +18,9 @@ CATEGORIES = "categories.json"
 _DIGITS = 6
 _LONGEST = 150  # characters of a name, without its suffix: file systems take 255
 _DOCUMENT = re.compile(r"([0-9]{6,})\.json")
+_FILE = re.compile(r"([0-9]{6,})\.([A-Za-z0-9_-]+\.)*(json|png|exr|npz)")
+_BEGIN = b'{"format":"blendtorch-images/1"'
+_NEAR = 1000  # workers are so far ahead of each other at most
 _DRAFT = re.compile(r"([0-9]{6,})\..*\.part")
 
 
@@ -74,6 +77,30 @@ def drafts(folder: Path) -> dict[int, list[Path]]:
         if match := _DRAFT.fullmatch(name):
             found.setdefault(int(match[1]), []).append(folder / name)
     return found
+
+
+def written_files(folder: Path) -> list[Path]:
+    """List the files of samples, drafts too, and what a killed process left without its document; documents first.
+
+    Other people's files may be called as ours are, by a date for example: it is ours where the document of its sample says so.
+    One that has no document is ours where its number is hardly above those of samples.
+    """
+    documents = {number: document_of(folder, number) for number in indexes(folder)}
+    own = {number for number, path in documents.items() if _is_document(path)}
+    most = max(own, default=-_NEAR) + _NEAR
+    found = [documents[number] for number in sorted(own)]
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208 - there may be a million
+        match = _FILE.fullmatch(name) or _DRAFT.fullmatch(name)
+        if match and match[1] == stem(int(match[1])) and not _DOCUMENT.fullmatch(name):
+            number = int(match[1])
+            if number in own or (number not in documents and number < most):
+                found.append(folder / name)
+    return found
+
+
+def _is_document(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(_BEGIN)) == _BEGIN
 
 
 def file_name(index: int, path: tuple[str, ...], suffix: str, taken: Container[str]) -> str:

@@ -74,6 +74,12 @@ class Images(Writer):
         named = {str(number): categories[number] for number in sorted(categories)}
         write_atomically(self._folder / layout.CATEGORIES, msgspec.json.format(msgspec.json.encode(named)) + b"\n")
 
+    def clear(self) -> None:
+        """Remove the files of all samples, and the names of the categories."""
+        for path in [*layout.written_files(self._folder), self._folder / layout.CATEGORIES]:
+            path.unlink(missing_ok=True)
+        self._drafts = {}
+
     def bytes_per_sample(self, arrays: Mapping[str, tuple[tuple[int, ...], str]]) -> int:
         """Estimate: half of pictures, all of floats, a sixteenth of other maps, 20 bytes for each number in the JSON.
 

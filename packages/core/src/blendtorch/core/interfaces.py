@@ -45,7 +45,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 from blendtorch.core import geometry
-from blendtorch.core.errors import SceneError
+from blendtorch.core.errors import ConfigurationError, SceneError
 from blendtorch.core.payload import ArraySpec
 from blendtorch.core.resampling import Resampling, resampling
 
@@ -509,6 +509,7 @@ class Writer(Plugin):
 
         __init__(options)
         open(folder)             in every process that writes or asks
+        clear()                  only where what is there is to be replaced
         written()                at any time: what need not be made again
         write(sample)            in any order; in several processes at the same time, each with a Writer of its own
         finish(categories)       once, in the main process, when every sample is written
@@ -586,6 +587,20 @@ class Writer(Plugin):
         categories : mapping of int to str
             The names of the categories, by their ids.
         """
+
+    def clear(self) -> None:
+        """Remove from the folder what `write` and `finish` made, drafts too, and nothing else. Default: it cannot.
+
+        Called after `open`, before anything is written, where a user wants to replace what is there.
+
+        Raises
+        ------
+        ConfigurationError
+            If it does not know what it made.
+        """
+        raise ConfigurationError(
+            f"writer {self.name!r} cannot remove what it wrote before: remove it yourself, or name another folder"
+        )
 
     def bytes_per_sample(self, arrays: Mapping[str, tuple[tuple[int, ...], str]]) -> int:
         """Estimate what a sample takes on disk, to tell in time that a disk is too small. Default: the bytes of its arrays.

@@ -80,6 +80,22 @@ def test_a_contact_sheet_of_a_batch(sample):
     assert len(btt.contact_sheet(samples, []).axes) == 2
 
 
+def test_labels_apart_have_a_picture_each(sample):
+    sample["visibility"] = {"fraction": np.array([0.5])}
+    masks = np.zeros((1, 60, 80), bool)
+    masks[0, 10:30, 30:50] = True
+    sample["masks_amodal"] = {"masks": masks, "valid": np.array([True])}
+    figure = btt.contact_sheet([sample, sample], apart=True)
+    titles = ["image", "boxes2d_tight, visibility", "keypoints", "instance_ids", "masks_amodal", "depth", "normals", "flow"]
+    assert [axes.get_title() for axes in figure.axes[:8]] == titles
+    assert len(figure.axes) == 16
+    assert [text.get_text() for text in figure.axes[1].texts] == ["50%"]
+    outlined = (pixels(btt.draw(sample, ["masks_amodal"])) != 100).any(axis=-1)
+    y, x = np.nonzero(outlined)
+    assert np.abs(np.array([x.min(), y.min(), x.max() + 1, y.max() + 1]) - (30, 10, 50, 30)).max() <= 2
+    assert not outlined[13:27, 33:47].any()
+
+
 def test_what_cannot_be_drawn_is_said(sample):
     cases = [
         (

@@ -16,7 +16,9 @@ Sample = Mapping[str, Any]
 Colors = npt.NDArray[np.float64]
 
 _BOXES = {"boxes2d_tight": "-", "boxes2d_amodal": "--", "boxes2d_loose": ":"}
-_OVERLAYS = ("instance_ids", *_BOXES, "keypoints")
+_USUAL = ("instance_ids", *_BOXES, "keypoints")
+_OVERLAYS = (*_USUAL, "masks_amodal", "visibility")
+_TOGETHER = ((*_BOXES, "visibility"), ("keypoints",), ("instance_ids",), ("masks_amodal",))  # what leaves the rest to be seen
 _IDS = ("instance_ids", "category_ids", "material_ids")
 _MAPS = ("depth", "distance", "normals", "position", "uv", "object_coordinates", *_IDS, "flow")
 _WIDTH_INCHES = 3.2  # of a panel of a contact sheet
@@ -28,8 +30,9 @@ def draw(sample: Sample, labels: Sequence[str] | None = None, axes: "Axes | None
     """Draw the labels of a sample over its image.
 
     Boxes are solid lines where they are tight, dashed where they are amodal, dotted where they are loose. Keypoints are filled
-    where they can be seen, and hollow where something is in front of them. Pixels of an object have its color. A map
-    (`depth`, `normals`, `flow` ...) takes the place of the image.
+    where they can be seen, and hollow where something is in front of them. Pixels of an object have its color, and amodal masks
+    are outlines in it. Visibility is written in percent at the middle of what is seen, where `instance_ids` is there to tell. A
+    map (`depth`, `normals`, `flow` ...) takes the place of the image.
 
     Parameters
     ----------
@@ -57,7 +60,7 @@ def draw(sample: Sample, labels: Sequence[str] | None = None, axes: "Axes | None
     (0.0, 64.0)
     """
     if labels is None:
-        labels = [name for name in _OVERLAYS if name in sample]
+        labels = [name for name in _USUAL if name in sample]
     picture = _background(sample, labels)
     height, width = picture.shape[:2]
     if axes is None:
@@ -74,12 +77,18 @@ def draw(sample: Sample, labels: Sequence[str] | None = None, axes: "Axes | None
             _draw_boxes(axes, sample[name], _BOXES[name])
         elif name == "keypoints":
             _draw_keypoints(axes, sample["keypoints"])
+        elif name == "masks_amodal":
+            _draw_outlines(axes, sample["masks_amodal"])
+        elif name == "visibility" and "instance_ids" in sample:
+            _write_visibility(axes, sample["visibility"], _array(sample["instance_ids"]["instance_ids"]))
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     return axes
 
 
-def contact_sheet(samples: Iterable[Sample], labels: Sequence[str] | None = None, columns: int | None = None) -> "Figure":
+def contact_sheet(
+    samples: Iterable[Sample], labels: Sequence[str] | None = None, columns: int | None = None, apart: bool = False
+) -> "Figure":
     """Draw samples side by side: each its image with what goes over it, then its maps.
 
     Parameters
@@ -90,6 +99,8 @@ def contact_sheet(samples: Iterable[Sample], labels: Sequence[str] | None = None
         Which labels. Default: all that can be drawn.
     columns : int, optional
         Panels in a row. Default: those of one sample; 4 where there are no maps.
+    apart : bool
+        Draw boxes, keypoints and masks on an image each, and the image by itself: where many lie on each other.
 
     Returns
     -------
@@ -105,9 +116,13 @@ def contact_sheet(samples: Iterable[Sample], labels: Sequence[str] | None = None
     panels: list[tuple[Sample, str, list[str]]] = []
     each = 0
     for number, sample in enumerate(samples):
-        wanted = [name for name in (*_OVERLAYS, *_MAPS) if name in sample] if labels is None else list(labels)
+        usual = (*(_OVERLAYS if apart else _USUAL), *_MAPS)
+        wanted = [name for name in usual if name in sample] if labels is None else list(labels)
         over, maps = [name for name in wanted if name in _OVERLAYS], [name for name in wanted if name not in _OVERLAYS]
-        own = [("image", over), *((name, [name]) for name in maps)]
+        own = [("image", [] if apart else over), *((name, [name]) for name in maps)]
+        if apart:
+            groups = [[name for name in group if name in over] for group in _TOGETHER]
+            own[1:1] = [(", ".join(group), group) for group in groups if group]
         if number == 0 and len(own) == 1:
             own[0] = ("", over)
         panels += [(sample, title if number == 0 else "", drawn) for title, drawn in own]
@@ -229,6 +244,23 @@ def _draw_keypoints(axes: "Axes", keypoints: Mapping[str, Any]) -> None:
         axes.scatter(points[:, 0], points[:, 1], s=10, facecolors=face, edgecolors=edge, linewidths=0.6)
 
 
+def _draw_outlines(axes: "Axes", masks: Mapping[str, Any]) -> None:
+    shapes, valid = _array(masks["masks"]).astype(bool), _array(masks["valid"]).astype(bool)
+    rows = np.flatnonzero(valid)
+    height, width = shapes.shape[1:]
+    for row, color in zip(rows, _id_colors(rows + 1), strict=True):
+        x, y = np.arange(-1, width + 1) + 0.5, np.arange(-1, height + 1) + 0.5  # a border, so that outlines close at the edges
+        axes.contour(x, y, np.pad(shapes[row], 1), levels=[0.5], colors=[color], linewidths=0.8)
+
+
+def _write_visibility(axes: "Axes", visibility: Mapping[str, Any], ids: npt.NDArray[Any]) -> None:
+    fractions = _array(visibility["fraction"])
+    for number in np.unique(ids[ids > 0]):
+        y, x = np.nonzero(ids == number)
+        place = float(np.median(x)) + 0.5, float(np.median(y)) + 0.5
+        axes.text(*place, f"{fractions[number - 1]:.0%}", color="white", fontsize=6, ha="center", va="center")
+
+
 def _id_colors(ids: npt.NDArray[Any]) -> Colors:
     """Give each id a color of its own, as far as twenty go, and 0 black."""
     from matplotlib import colormaps
@@ -264,10 +296,8 @@ def _stretched(values: npt.NDArray[Any]) -> Colors:
 
 
 def _figure(width: float, height: float, dpi: int) -> "Figure":
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConfigurationError("drawing needs matplotlib: pip install matplotlib, or blendtorch-btt[draw]") from None
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), dpi=dpi)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import bpy
 import msgspec
+import numpy as np
 from blendtorch.btb import assets, blender
 from blendtorch.btb.blender import capabilities
 from blendtorch.btb.pipeline import SceneStage
@@ -27,6 +28,7 @@ from blendtorch.core.inspection import (
     Question,
     Refusal,
     Size,
+    Survey,
     answers_beside,
 )
 from blendtorch.core.inventory import take_inventory
@@ -70,6 +72,8 @@ def answers(question: Question) -> Iterator[Answer]:
                 yield check(found)
     if "sizes" in question.topics:
         yield from sizes(question)
+    if "survey" in question.topics:
+        yield survey(question.scene)
 
 
 def sizes(question: Question) -> Iterator[Size]:
@@ -86,6 +90,31 @@ def sizes(question: Question) -> Iterator[Size]:
             colored=loaded.colored,
             notices=loaded.notices,
         )
+
+
+def survey(scene: str) -> Survey:
+    """Look at a scene: where its camera is, and what of it a randomizer may set."""
+    blender.open_scene(scene, run_scripts=False)
+    stage = SceneStage(run_configuration(), notify=lambda _: None)
+    roots = [obj for each in stage.objects for obj in ((each.root,) if each.root is not None else each.parts)]
+    if not roots:
+        return Survey(objects=0)
+    camera = stage.cameras[0]
+    middle = np.mean([blender.world_matrix(obj)[:3, 3] for obj in roots], axis=0)
+    away = blender.world_matrix(camera)[:3, 3] - middle
+    lamps = [obj.data for obj in stage.scene.objects if obj.type == "LIGHT"]
+    ridden = f"it hangs on {camera.parent.name!r}" if camera.parent is not None else ""
+    moved = [stage.overwritten(camera, path, "episode") for path in ("location", blender.rotation_path(camera))]
+    return Survey(
+        objects=len(stage.objects),
+        distance=float(np.linalg.norm(away)),
+        elevation_deg=float(np.degrees(np.arctan2(away[2], np.hypot(away[0], away[1])))),
+        azimuth_deg=float(np.degrees(np.arctan2(away[1], away[0]))),
+        camera_fixed=ridden or next(filter(None, moved), ""),
+        lamps_fixed=next(filter(None, (stage.overwritten(lamp, "energy", "episode") for lamp in lamps)), "")
+        if lamps
+        else "there is none",
+    )
 
 
 def measure() -> Capabilities:

@@ -19,21 +19,24 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes
     ----------
-    topics : tuple of {'inventory', 'capabilities', 'checks', 'sizes'}
+    topics : tuple of {'inventory', 'capabilities', 'checks', 'sizes', 'survey'}
         In this order: the plug-ins there; what that Blender can do; whether its plug-ins keep their promises; how large
-        models are.
+        models are; what a scene has.
     plugins : tuple of str
         Absolute paths of modules of plug-ins that are not packaged.
     checked : tuple of (str, str)
         Kind and name of plug-ins that are not to be checked again.
     assets : tuple of Asset
         Whose models are measured; see `blendtorch.core.assets.resolve`.
+    scene : str
+        Absolute path of a .blend file, to be surveyed.
     """
 
-    topics: tuple[Literal["inventory", "capabilities", "checks", "sizes"], ...]
+    topics: tuple[Literal["inventory", "capabilities", "checks", "sizes", "survey"], ...]
     plugins: tuple[str, ...] = ()
     checked: tuple[tuple[str, str], ...] = ()
     assets: tuple[Asset, ...] = ()
+    scene: str = ""
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True, tag="capabilities"):
@@ -109,6 +112,30 @@ class Checked(msgspec.Struct, frozen=True, kw_only=True, tag="checked"):
     seconds: float = 0.0
 
 
+class Survey(msgspec.Struct, frozen=True, kw_only=True, tag="survey"):
+    """What a scene has, so that what changes in it can start from there.
+
+    Attributes
+    ----------
+    objects : int
+        Of interest.
+    distance : float
+        Of the camera from the middle of them, the mean of their origins, in scene units.
+    elevation_deg, azimuth_deg : float
+        Of the camera, seen from there; as the randomizer `camera_shell` counts them.
+    camera_fixed, lamps_fixed : str
+        Why a randomizer cannot set the camera, or the power of the lamps: a parent, an animation, or that there is none. Empty
+        where it can.
+    """
+
+    objects: int
+    distance: float = 0.0
+    elevation_deg: float = 0.0
+    azimuth_deg: float = 0.0
+    camera_fixed: str = ""
+    lamps_fixed: str = ""
+
+
 class Size(msgspec.Struct, frozen=True, kw_only=True, tag="size"):
     """How large a model is.
 
@@ -147,7 +174,7 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag="refusal"):
     traceback: str
 
 
-Answer = Inventory | Capabilities | CheckBegun | Checked | Size | Refusal
+Answer = Inventory | Capabilities | CheckBegun | Checked | Size | Survey | Refusal
 _decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Answer)
 
 

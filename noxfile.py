@@ -60,7 +60,7 @@ TORCH = "torch==2.13.0"
 CORE, BTT, BTB, BTB_WITH_BPY = "packages/core", "packages/btt", "packages/btb", "packages/btb[bpy]"
 STANDARD, IMAGES = "plugins/blendtorch-standard", "plugins/blendtorch-images"  # what btb and btt need of plugins/
 PLUGINS = [STANDARD, IMAGES, "plugins/blendtorch-cycles", "plugins/blendtorch-gbuffer", "plugins/blendtorch-example"]
-TEST_TOOLS = ["pytest>=9", "pytest-timeout", "hypothesis", "matplotlib", "rich", "hatchling", "types-psutil", "types-PyYAML"]
+TEST_TOOLS = ["pytest>=9", "pytest-timeout", "hypothesis", "jsonschema", "hatchling", "types-psutil", "types-PyYAML"]
 DETECTOR = ["torchvision==0.28.0", "torchmetrics[detection]", "trimesh"]  # for examples/detector; torchvision goes with TORCH
 MAIN = "bpy-4.5"  # the environment of most sessions: a trainer and Blender in one Python 3.11
 OTHER_RUNTIMES = {f"bpy-{name}": release for name, release in RELEASES.items() if f"bpy-{name}" != MAIN}

@@ -21,6 +21,26 @@ _Loader.add_implicit_resolver(
 )
 
 
+def parse_yaml(text: str, origin: str) -> Any:
+    """Read YAML as `load_configuration` does.
+
+    Parameters
+    ----------
+    text : str
+    origin : str
+        Where it comes from, for the error.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is no YAML; names the line.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"cannot read {origin}: {error}") from None
+
+
 def load_configuration(path: str | PathLike[str]) -> dict[str, Any]:
     """Read the arguments of `btt.stream` from a YAML or JSON file: `btt.stream(**btt.load_configuration("run.yaml"))`.
 
@@ -37,8 +57,8 @@ def load_configuration(path: str | PathLike[str]) -> dict[str, Any]:
     file = Path(path).expanduser()
     try:
         text = file.read_text()
-        loaded = json.loads(text) if file.suffix == ".json" else yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        loaded = json.loads(text) if file.suffix == ".json" else parse_yaml(text, str(file))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ConfigurationError(f"cannot read {file}: {error}") from None
     if not isinstance(loaded, dict):
         raise ConfigurationError(f"{file}: expected a mapping with the arguments of btt.stream, got {type(loaded).__name__}")

@@ -92,6 +92,13 @@ class Stream:
         self._make_dataset = make_dataset
         self._dataset: SampleDataset | None = None
 
+    @property
+    def configuration(self) -> RunConfiguration:
+        """What the instances are told, checked."""
+        if self.launcher._run is None:
+            raise LaunchError("this launcher runs a script")
+        return self.launcher._run.configuration
+
     def __enter__(self) -> SampleDataset:
         """Start the instances."""
         self.launcher.__enter__()

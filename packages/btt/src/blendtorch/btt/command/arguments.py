@@ -1,23 +1,33 @@
-"""The arguments of the command `blendtorch`, and which subcommand gets them."""
+"""The subcommands of the command `blendtorch`, and which one gets the arguments."""
 
 import argparse
 import signal
 import sys
 from collections.abc import Sequence
 
-from blendtorch.btt.command import doctor, plugins, runtime
+from blendtorch.btt.command import doctor, generate, init, plugins, runtime, schema
 from blendtorch.core.errors import BlendtorchError
 
 _DESCRIPTION = """\
-What blendtorch finds on this machine.
+From models of objects to pictures with labels, and what blendtorch finds on this machine.
 
+    blendtorch init         write a commented configuration for your models
+    blendtorch generate     render and label, into a folder
+    blendtorch schema       the JSON Schema of configurations, for editors
     blendtorch plugins      which renderers, annotators, randomizers and writers there are, and what is wrong with any
     blendtorch doctor       which Blenders there are, what they can do here, and whether the plug-ins work in them
     blendtorch runtime      private Blenders, each with the Python that it needs: add, list, remove
 
 `blendtorch COMMAND --help` explains each.
 """
-_SUBCOMMANDS = {"plugins": plugins, "doctor": doctor}
+_SUBCOMMANDS = {
+    "init": init,
+    "generate": generate,
+    "schema": schema,
+    "plugins": plugins,
+    "doctor": doctor,
+    "runtime": runtime,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(argv)
     before = signal.signal(signal.SIGTERM, _terminate)  # ends the Blenders on the way out
     try:
-        code: int = (_SUBCOMMANDS | {"runtime": runtime})[options.command].run(options)
+        code: int = _SUBCOMMANDS[options.command].run(options)
     except BlendtorchError as error:
         print(f"blendtorch {options.command}: {error}", file=sys.stderr)
         return 1
@@ -54,26 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, module in _SUBCOMMANDS.items():
         each = subparsers.add_parser(name, help=module.SUMMARY, description=module.DESCRIPTION, formatter_class=style)
-        each.add_argument(
-            "--blender",
-            metavar="PATH",
-            action="append",
-            help="look at this Blender and no other: an executable, a Python that has bpy, a folder with one, or a private "
-            "runtime (4.5); may be repeated (default: BLENDTORCH_BLENDER, this Python, private runtimes, blender on PATH)",
-        )
-        each.add_argument(
-            "--plugin",
-            metavar="FILE",
-            action="append",
-            default=[],
-            help="a Python file with plug-ins that is not packaged; may be repeated",
-        )
         module.add_arguments(each)
-        each.add_argument("--json", action="store_true", help="print JSON, for scripts; progress goes to stderr")
-    # It looks at no Blender, and its own subcommands have their own arguments.
-    runtime.add_arguments(
-        subparsers.add_parser("runtime", help=runtime.SUMMARY, description=runtime.DESCRIPTION, formatter_class=style)
-    )
     return parser
 
 

@@ -1,5 +1,6 @@
 """The Blenders of this machine: each asked in turn, with progress on stderr, whatever becomes of it."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -51,6 +52,29 @@ class BlenderReport(msgspec.Struct, kw_only=True):
     capabilities: Capabilities | None = None
     checks: list[Checked] = []
     failure: str = ""
+
+
+def add_blender_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name Blenders and files of plug-ins, for commands that look at what is installed."""
+    parser.add_argument(
+        "--blender",
+        metavar="PATH",
+        action="append",
+        help="look at this Blender and no other: an executable, a Python that has bpy, a folder with one, or a private "
+        "runtime (4.5); may be repeated (default: BLENDTORCH_BLENDER, this Python, private runtimes, blender on PATH)",
+    )
+    parser.add_argument(
+        "--plugin",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a Python file with plug-ins that is not packaged; may be repeated",
+    )
+
+
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for scripts; progress goes to stderr")
 
 
 def look_at(places: Sequence[str] | None, question: Question) -> list[BlenderReport]:

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Iterator
 
 import msgspec
-from blendtorch.btt.command.blenders import BlenderReport, absolute, look_at
+from blendtorch.btt.command.blenders import BlenderReport, absolute, add_blender_arguments, add_json_argument, look_at
 from blendtorch.btt.command.comparison import problems_of
 from blendtorch.btt.command.machine import Machine, this_machine
 from blendtorch.btt.command.plugins import inventory_here
@@ -40,7 +40,9 @@ class DoctorReport(msgspec.Struct, frozen=True, kw_only=True):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this subcommand."""
+    add_blender_arguments(parser)
     parser.add_argument("--quick", action="store_true", help="leave out the conformance checks of the plug-ins")
+    add_json_argument(parser)
 
 
 def run(options: argparse.Namespace) -> int:

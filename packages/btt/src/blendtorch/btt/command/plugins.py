@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import msgspec
-from blendtorch.btt.command.blenders import BlenderReport, absolute, look_at
+from blendtorch.btt.command.blenders import BlenderReport, absolute, add_blender_arguments, add_json_argument, look_at
 from blendtorch.btt.command.comparison import problems_of
 from blendtorch.btt.command.text import columns, listing
 from blendtorch.core.discovery import KINDS
@@ -40,10 +40,12 @@ class PluginsReport(msgspec.Struct, frozen=True, kw_only=True):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this subcommand."""
+    add_blender_arguments(parser)
     parser.add_argument("--no-blender", action="store_true", help="list those of the trainer only; starts no Blender")
     parser.add_argument(
         "--verbose", action="store_true", help="with options, needs, effects and tracebacks, each Blender's in full"
     )
+    add_json_argument(parser)
 
 
 def run(options: argparse.Namespace) -> int:

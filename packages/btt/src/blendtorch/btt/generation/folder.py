@@ -1,0 +1,196 @@
+"""The folder of a data set: what is in it beside the samples, and whether a run may go on there."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+from blendtorch.btt.configuration import load_configuration
+from blendtorch.btt.generation.normalization import differences
+from blendtorch.core.atomic import write_atomically
+from blendtorch.core.errors import ConfigurationError
+from blendtorch.core.interfaces import Writer
+
+CONFIGURATION, VERSIONS, PREVIEW = "configuration.yaml", "versions.json", "preview.png"
+_HEAD = """\
+# What these samples were made of; blendtorch generate has written it. To make the same ones again:
+#
+#     blendtorch generate --config {name} -o another_folder
+#
+# or live, in Python: btt.stream(**btt.load_configuration("{name}"))
+"""
+_MOST_NAMED = 5  # differences in an error
+
+
+class Versions(msgspec.Struct, frozen=True, kw_only=True):
+    """What made samples.
+
+    Attributes
+    ----------
+    trainer : dict of str to str
+        Versions of Python, torch, blendtorch and the writer's distribution, where they were written.
+    blender : dict of str to str
+        Of Blender, its Python, blendtorch and the distributions of the plug-ins, where they were rendered.
+    writer : dict
+        The format's name and its options.
+    files : dict of str to str
+        Checksums (SHA-256) of the scene, the models and the files of plug-ins, by their paths.
+    categories : dict of int to str
+        What objects of interest are labelled as.
+    """
+
+    trainer: dict[str, str]
+    blender: dict[str, str]
+    writer: dict[str, Any]
+    files: dict[str, str] = {}
+    categories: dict[int, str] = {}
+
+
+def checksums(normal: Mapping[str, Any]) -> dict[str, str]:
+    """Compute the checksums of the files that a description names.
+
+    Parameters
+    ----------
+    normal : mapping
+        In its normal form.
+    """
+    scene = [normal["scene"]] if normal["scene"] else []
+    paths = [*scene, *(path for asset in normal["assets"] for path in asset["files"]), *normal["plugins"]]
+    found = {}
+    for path in paths:
+        with open(path, "rb") as file:  # noqa: PTH123 - as file_digest wants it
+            found[path] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+class DataFolder:
+    """A folder of samples, with `configuration.yaml` and `versions.json`.
+
+    Several runs may write into it at the same time: each file is replaced as a whole, and what two write is the same.
+
+    Parameters
+    ----------
+    path : path
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path).expanduser().absolute()
+        self.configuration = self.path / CONFIGURATION
+        self.versions = self.path / VERSIONS
+        self.preview = self.path / PREVIEW
+
+    def make(self) -> None:
+        """Make it, and try whether it can be written to.
+
+        Raises
+        ------
+        ConfigurationError
+            If it cannot.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise ConfigurationError(
+                f"-o {self.path}: cannot write there ({error.strerror or error}): name another folder, or change who may write"
+            ) from None
+
+    def check(self, normal: Mapping[str, Any], files: Mapping[str, str]) -> None:
+        """Refuse to mix two data sets.
+
+        Parameters
+        ----------
+        normal : mapping
+            The description of the run, in its normal form.
+        files : mapping of str to str
+            Checksums of the files that it names.
+
+        Raises
+        ------
+        ConfigurationError
+            If the samples that are there were described otherwise; names the differences.
+        """
+        if not self.configuration.exists():
+            return
+        found = differences(load_configuration(self.configuration), normal)
+        made_of = {path: digest for each in self.read_versions() for path, digest in each.files.items()}
+        found += [f"{path}: the file has changed" for path, digest in files.items() if made_of.get(path, digest) != digest]
+        if found:
+            more = [f"and {len(found) - _MOST_NAMED} more"] if len(found) > _MOST_NAMED else []
+            listed = "".join(f"\n  {each}" for each in [*found[:_MOST_NAMED], *more])
+            raise ConfigurationError(
+                f"{self.path} has samples of another configuration:{listed}\n"
+                "Name another folder with -o, go on with what is there by the same arguments, or replace it with --overwrite"
+            )
+
+    def note_configuration(self, normal: Mapping[str, Any]) -> None:
+        """Write down what the samples are made of; the range of those that are there already is kept.
+
+        Raises
+        ------
+        ConfigurationError
+            If it cannot be written.
+        """
+        start, count = normal["start"], normal["count"]
+        if self.configuration.exists():
+            before = load_configuration(self.configuration)
+            end = max(start + count, before["start"] + before["count"])
+            start = min(start, before["start"])
+            count = end - start
+        text = yaml.safe_dump(
+            {**normal, "start": start, "count": count}, sort_keys=False, default_flow_style=None, width=120, allow_unicode=True
+        )
+        _write(self.configuration, (_HEAD.format(name=CONFIGURATION) + text).encode())
+
+    def read_versions(self) -> list[Versions]:
+        """Read what has made the samples; several entries where that has changed."""
+        try:
+            return msgspec.json.decode(self.versions.read_bytes(), type=list[Versions])
+        except FileNotFoundError:
+            return []
+        except msgspec.DecodeError as error:
+            raise ConfigurationError(f"{self.versions} is not what blendtorch has written: {error}") from None
+
+    def note_versions(self, versions: Versions) -> list[Versions]:
+        """Write down what makes samples; returns what made others before, where that was something else.
+
+        Raises
+        ------
+        ConfigurationError
+            If it cannot be written.
+        """
+        known = self.read_versions()
+        others = [each for each in known if each != versions]
+        if len(others) == len(known):
+            _write(self.versions, msgspec.json.format(msgspec.json.encode([*known, versions])) + b"\n")
+        return others
+
+    def clear(self, writer: Writer) -> None:
+        """Remove what was written here, and leave everything else.
+
+        Parameters
+        ----------
+        writer : Writer
+            Opened here.
+
+        Raises
+        ------
+        ConfigurationError
+            If the writer does not know what it wrote.
+        """
+        self.configuration.unlink(missing_ok=True)
+        self.versions.unlink(missing_ok=True)
+        self.preview.unlink(missing_ok=True)
+        writer.clear()
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {path}: {error.strerror or error}: free some room, and run it again") from None

@@ -1,0 +1,139 @@
+"""Samples on their way to disk, in the workers of a DataLoader."""
+
+import functools
+import multiprocessing.util
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from blendtorch.btt.dataset import RemoteIterableDataset
+from blendtorch.core.errors import BlendtorchError, ConfigurationError, PluginError
+from blendtorch.core.interfaces import Writer
+from torch.utils.data import DataLoader, get_worker_info
+
+_AHEAD = 16  # records that each worker may be ahead; they are small
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What the main process hears of a sample that was written.
+
+    Attributes
+    ----------
+    index : int
+    versions : str
+        As in the sample's `meta`.
+    error : str
+        Why it could not be written; empty where it was.
+    """
+
+    index: int
+    versions: str
+    error: str = ""
+
+
+class WriterInFolder:
+    """A writer that each process opens for itself.
+
+    Parameters
+    ----------
+    cls : type
+        Derived from `Writer`.
+    options : Options
+        Its options.
+    folder : Path
+    """
+
+    def __init__(self, cls: type[Writer], options: Any, folder: Path) -> None:
+        self._cls = cls
+        self._options = options
+        self._folder = folder
+        self._writers: dict[int, Writer] = {}
+
+    def open(self) -> Writer:
+        """Return the writer of this process, opened.
+
+        Raises
+        ------
+        ConfigurationError
+            If what is in the folder cannot be gone on with.
+        PluginError
+            If it raises something else; with its name.
+        """
+        pid = os.getpid()  # a forked worker inherits its parent's
+        if pid not in self._writers:
+            self._writers[pid] = writer = self._cls(self._options)
+            with named(writer, "open"):
+                writer.open(self._folder)
+            if get_worker_info() is not None:  # workers end without Python's own exit
+                multiprocessing.util.Finalize(None, functools.partial(self.close, pid), exitpriority=1)
+        return self._writers[pid]
+
+    def close(self, pid: int | None = None) -> None:
+        """Close the writer of this process."""
+        writer = self._writers.pop(os.getpid(), None) if pid in (None, os.getpid()) else None
+        if writer is not None:
+            with named(writer, "close"):
+                writer.close()
+
+    def __call__(self, sample: dict[str, Any]) -> Record:
+        """Write a sample: the `item_transform` of the dataset.
+
+        It tells of an error, and does not raise: what a worker raises travels with a traceback of PyTorch around it.
+        """
+        meta = sample["meta"]
+        try:
+            writer = self.open()
+            with named(writer, f"write sample {meta['index']}"):
+                writer.write(sample)
+        except BlendtorchError as error:
+            return Record(meta["index"], meta["versions"], str(error))
+        return Record(meta["index"], meta["versions"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_writers": {}}
+
+
+@contextmanager
+def named(writer: Writer, what: str) -> Iterator[None]:
+    """Say which writer raised, and what it was to do."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"writer {writer.name!r}: {error}") from error
+    except OSError as error:
+        raise PluginError(
+            f"writer {writer.name!r} cannot {what}: {error}. What was written before is whole: mend it, and run the same "
+            "command again to go on"
+        ) from error
+    except Exception as error:
+        raise PluginError(f"writer {writer.name!r} cannot {what}: {type(error).__name__}: {error}") from error
+
+
+def written_by_workers(dataset: RemoteIterableDataset, workers: int) -> Iterator[Record]:
+    """Let workers write the samples of a dataset, whose `item_transform` is a `WriterInFolder`.
+
+    They start at once, and end with the iterator.
+
+    Parameters
+    ----------
+    dataset : RemoteIterableDataset
+    workers : int
+        Processes; 0 for none beside this one.
+
+    Returns
+    -------
+    iterator of Record
+        One for each sample, once it is written.
+    """
+    ahead = {"prefetch_factor": _AHEAD, "worker_init_fn": _leave_signals_to_the_main_process} if workers else {}
+    return iter(DataLoader(dataset, batch_size=None, num_workers=workers, **ahead))  # type: ignore[arg-type]
+
+
+def _leave_signals_to_the_main_process(number: int) -> None:  # noqa: ARG001 - as DataLoader calls it
+    """Ctrl-C, and the end of a cluster's job, reach every process: a worker writes its sample to the end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -6,6 +6,7 @@ from typing import Any
 import bpy
 import numpy as np
 import numpy.typing as npt
+from blendtorch.btb.blender import versions
 from blendtorch.core.errors import SceneError
 
 
@@ -52,8 +53,6 @@ def mesh(obj: Any, graph: Any = None) -> Mesh:
         data = None
     if data is None:
         raise SceneError(f"object {obj.name!r} of type {obj.type} has no vertices; its place is matrix_world")
-    points, edges = np.empty((len(data.vertices), 3), np.float32), np.empty((len(data.edges), 2), np.int32)
-    data.vertices.foreach_get("co", points.ravel())
-    data.edges.foreach_get("vertices", edges.ravel())
+    points, edges = versions.vertices(data), versions.edges(data)
     evaluated.to_mesh_clear()
     return Mesh(points.astype(np.float64), edges)

@@ -95,6 +95,11 @@ def vertices(data: Any) -> npt.NDArray[np.float32]:
     return _read((len(data.vertices), 3), np.float32, data, "position", "vector", (data.vertices, "co"))
 
 
+def edges(data: Any) -> npt.NDArray[np.int32]:
+    """Read the numbers of the vertices of each edge of an evaluated mesh, shape (E, 2)."""
+    return _read((len(data.edges), 2), np.int32, data, ".edge_verts", "value", (data.edges, "vertices"))
+
+
 def corner_vertices(data: Any) -> npt.NDArray[np.int32]:
     """Read the number of the vertex of each corner of an evaluated mesh, shape (L,)."""
     return _read((len(data.loops),), np.int32, data, ".corner_vert", "value", (data.loops, "vertex_index"))

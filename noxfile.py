@@ -154,7 +154,7 @@ def runtimes(session):
     pytest = ["-m", "pytest", "tests/runtimes", "-m", "runtimes", *session.posargs]
     session.run(main_environment(session), *pytest, external=True)
     requirements = [TORCH, "numpy>=2", "pytest>=9", "pytest-timeout"]
-    session.run(environment(session, "trainer-3.12", "3.12", requirements, [CORE, BTT]), *pytest, external=True)
+    session.run(environment(session, "trainer-3.12", "3.12", requirements, [CORE, IMAGES, BTT]), *pytest, external=True)
 
 
 @nox.session

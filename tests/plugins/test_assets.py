@@ -248,6 +248,25 @@ def test_rules_and_assets_both_name_what_gets_labels(stream, files):
     assert samples[0]["boxes3d"]["valid"].all()
 
 
+def test_models_come_into_a_scene_whose_active_collection_is_hidden(items_of, files):
+    script = f"""
+    hidden = bpy.data.collections.new("Hidden")
+    bpy.context.scene.collection.children.link(hidden)
+    layer = bpy.context.view_layer.layer_collection.children["Hidden"]
+    bpy.context.view_layer.active_layer_collection = layer
+    hidden.hide_render = True
+    frames = bpy.context.scene.frame_end
+    assets = [{{"files": {str(files / "glb" / "bracket.glb")!r}, "category": "bracket"}}]
+    pipeline = btb.Pipeline(assets=assets, annotators=["boxes3d"], count=1, resolution=(64, 48))
+    pub.publish(frames=[frames, bpy.context.scene.frame_end], camera=bpy.context.scene.camera.name)
+    pipeline.run(pub)
+    """
+    said, sample = items_of(script)
+    assert said["frames"][0] == said["frames"][1]
+    assert said["camera"] == "Camera"
+    np.testing.assert_allclose(sorted(sample["boxes3d"]["size"][0]), [0.05, 0.08, 0.12], atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -102,8 +102,13 @@ def _joined(meshes: list[Any]) -> Any:
 
 @contextmanager
 def _kept_settings() -> Iterator[None]:
-    """Keep what importers set in the scene for a file with animation: its frames are the scene's to say."""
-    scene = bpy.context.scene
+    """Keep what importers set in the scene for a file with animation: its frames are the scene's to say.
+
+    What comes goes into the scene's own collection: that in which the user has worked last may be hidden.
+    """
+    scene, layer = bpy.context.scene, bpy.context.view_layer
+    active = layer.active_layer_collection
+    layer.active_layer_collection = layer.layer_collection
     owners = [(scene, ("frame_start", "frame_end", "camera")), (scene.render, ("fps", "fps_base"))]
     before = [(owner, name, getattr(owner, name)) for owner, names in owners for name in names]
     frame = scene.frame_current
@@ -112,6 +117,7 @@ def _kept_settings() -> Iterator[None]:
     finally:
         for owner, name, value in before:
             setattr(owner, name, value)
+        layer.active_layer_collection = active
         scene.frame_set(frame)
 
 

@@ -61,7 +61,11 @@ CORE, BTT, BTB, BTB_WITH_BPY = "packages/core", "packages/btt", "packages/btb", 
 STANDARD, IMAGES = "plugins/blendtorch-standard", "plugins/blendtorch-images"  # what btb and btt need of plugins/
 PLUGINS = [STANDARD, IMAGES, "plugins/blendtorch-cycles", "plugins/blendtorch-gbuffer", "plugins/blendtorch-example"]
 TEST_TOOLS = ["pytest>=9", "pytest-timeout", "hypothesis", "jsonschema", "hatchling", "types-psutil", "types-PyYAML"]
-DETECTOR = ["torchvision==0.28.0", "torchmetrics[detection]", "trimesh"]  # for examples/detector; torchvision goes with TORCH
+DETECTOR = [
+    "torchvision==0.28.0",
+    "torchmetrics[detection]",
+    "trimesh",
+]  # torchvision goes with TORCH; trimesh is what tests make meshes with
 MAIN = "bpy-4.5"  # the environment of most sessions: a trainer and Blender in one Python 3.11
 OTHER_RUNTIMES = {f"bpy-{name}": release for name, release in RELEASES.items() if f"bpy-{name}" != MAIN}
 SOURCES = ["packages", "plugins", "examples", "tests", "benchmarks", "noxfile.py"]

@@ -288,8 +288,9 @@ class HangWatch:
         round_s, self._round_s = self._round_s, 0.0
         seen, before = self._read(), self._seen
         self._seen = seen
+        stopped = self._stopped()  # is said where it waits for consumers, too: they will wait for it
         # A change is a sign of life: what was read half in the middle of a change is one, too.
-        if seen != before or any(status.waiting_since_ns for status in seen) or self._idle() or self._stopped():
+        if stopped or seen != before or any(status.waiting_since_ns for status in seen) or self._idle():
             self._silence_s = 0.0
         else:
             self._silence_s += round_s

@@ -24,9 +24,8 @@ def steps():
     return found
 
 
-@pytest.mark.blender
 @pytest.mark.timeout(300)
-def test_following_the_page(tmp_path, blender):
+def test_following_the_page(tmp_path, blender):  # with one Blender: test_generate.py runs with each
     (model,) = [content for language, content in BLOCK.findall(PAGE) if language == "obj"]
     (tmp_path / "bracket.obj").write_text(model)
     program = f"{sys.executable} -W ignore::UserWarning -m blendtorch.btt.command"

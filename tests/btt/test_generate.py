@@ -302,6 +302,16 @@ def test_what_cannot_be_written_ends_the_run_with_the_reason(run, home):
 
 
 @pytest.mark.blender
+def test_what_fails_in_blender_ends_the_command(home, command):
+    """Its workers leave signals to the main process, and are gone nevertheless."""
+    arguments = ("--config", "run.yaml", "--count", 3, "-o", "failing", "--workers", 2)
+    code, _, said = ended(command(*arguments, "--set", "randomizers=[{name: visibility, objects: Nope}]"), timeout=50)
+    assert code == 1
+    assert "no object is called 'Nope'" in said
+    assert said.rstrip().endswith("What was written is whole: once this is mended, the same command goes on.")
+
+
+@pytest.mark.blender
 def test_a_preview_draws_every_label_and_makes_no_samples(run, home):
     code, said = run("--config", "run.yaml", "--count", 1000, "-o", "looked", "--preview", 3)
     assert code == 0, said
@@ -353,7 +363,9 @@ WRONG = {
     ),
     "an epoch": (["--config", "run.yaml", "-o", "x", "--count", 3, "--set", "epoch=repeat"], "epoch is for streams"),
     "no such model": (["part.glb", "-o", "x"], "'part.glb' does not exist (looked for"),
-    "a picture": (["run.yaml", "-o", "x"], "'run.yaml' is no model (.glb, .gltf"),
+    "a picture": (["slow.py", "-o", "x"], "'slow.py' is no model (.glb, .gltf"),
+    "a configuration as model": (["run.yaml", "-o", "x"], "a configuration is named with --config run.yaml"),
+    "a unit of a configuration": (["--config", "run.yaml", "--unit", "mm", "-o", "x"], "run.yaml says it of each"),
     "two scenes": (["a.blend", "b.blend", "-o", "x"], "a.blend is a scene, and goes alone"),
     "no such folder to write to": (["--config", "run.yaml", "-o", "run.yaml/x", "--count", 3], "cannot write there"),
 }

@@ -10,7 +10,7 @@ import torch
 from blendtorch.btt.generation.folder import Versions
 from blendtorch.btt.generation.plan import Plan
 from blendtorch.btt.generation.progress import Observer, Snapshot, progress
-from blendtorch.btt.generation.writing import Record, named, written_by_workers
+from blendtorch.btt.generation.writing import Record, end_workers, named, written_by_workers
 from blendtorch.btt.streaming import SampleDataset
 from blendtorch.core.errors import BlendtorchError, LaunchError, PluginError
 
@@ -125,7 +125,7 @@ def _consume(plan: Plan, dataset: SampleDataset, observer: Observer, python: str
                 f"a process that writes samples has died: {error}. Run the same command again to go on"
             ) from error
         finally:
-            del records  # ends the workers, while the instances that they talk to are there
+            end_workers(records)  # while the instances that they talk to are there
     return made, code, shown.last
 
 

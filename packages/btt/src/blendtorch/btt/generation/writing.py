@@ -133,6 +133,20 @@ def written_by_workers(dataset: RemoteIterableDataset, workers: int) -> Iterator
     return iter(DataLoader(dataset, batch_size=None, num_workers=workers, **ahead))  # type: ignore[arg-type]
 
 
+def end_workers(records: Iterator[Record]) -> None:
+    """End the workers of `written_by_workers`, which leave signals to the main process: they are to be gone before it goes.
+
+    Python waits at its exit for what it has sent SIGTERM, and that they ignore.
+    """
+    shut_down = getattr(records, "_shutdown_workers", None)  # without workers there is none
+    if shut_down is not None:
+        shut_down()
+        for worker in records._workers:  # type: ignore[attr-defined]
+            if worker.is_alive():
+                worker.kill()
+                worker.join()
+
+
 def _leave_signals_to_the_main_process(number: int) -> None:  # noqa: ARG001 - as DataLoader calls it
     """Ctrl-C, and the end of a cluster's job, reach every process: a worker writes its sample to the end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -81,7 +81,7 @@ def test_models_are_measured_and_the_configuration_fits_them(tmp_path, monkeypat
     assert main(["init", "bracket.stl", *named, "-o", "-"]) == 0
     output, said = capsys.readouterr()
     assert "unit: m " in output
-    assert "try unit: mm, which makes it 0.12 m" in said
+    assert "try unit: mm (0.12 m)" in said
     code = main(["generate", "bracket.stl", "--unit", "mm", "--count", "2", "-o", "data", "--workers", "0", *named,
                  "--set", "renderer=workbench", "--set", "resolution=[64,48]"])  # fmt: skip
     said = capsys.readouterr().err

@@ -97,9 +97,9 @@ def test_a_folder_of_bop_models_works_as_it_is():
         (0.3, "m", ""),
         (10.0, "m", ""),
         (0.001, "mm", ""),
-        (120.0, "m", "over 10 m: try unit: mm, which makes it 0.12 m"),
-        (12.0, "m", "over 10 m: try unit: mm, which makes it 0.012 m"),
-        (0.0002, "mm", "under 1 mm: try unit: m, which makes it 0.2 m"),
+        (120.0, "m", "over 10 m: try unit: mm (0.12 m) or cm (1.2 m) or in (3.05 m)"),
+        (12.0, "m", "over 10 m: try unit: mm (0.012 m) or cm (0.12 m) or in (0.305 m)"),
+        (0.0002, "mm", "under 1 mm: try unit: m (0.2 m) or in (0.00508 m)"),
         (1e9, "m", "is the file right?"),
     ],
 )

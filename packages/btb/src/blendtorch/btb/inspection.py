@@ -19,6 +19,7 @@ from blendtorch.btb.pipeline import SceneStage
 from blendtorch.core.assets import models
 from blendtorch.core.configuration import run_configuration
 from blendtorch.core.discovery import Catalogue, Found
+from blendtorch.core.errors import ConfigurationError, SceneError
 from blendtorch.core.inspection import (
     Answer,
     Capabilities,
@@ -51,8 +52,12 @@ def main(path: str) -> None:
             for answer in answers(question):
                 file.write(msgspec.json.encode(answer) + b"\n")
         except BaseException as error:  # noqa: BLE001 - a plug-in that calls sys.exit too is to be named
-            text = "".join(traceback.format_exception_only(error)).strip()
-            file.write(msgspec.json.encode(Refusal(error=text, traceback=traceback.format_exc())) + b"\n")
+            if isinstance(error, (ConfigurationError, SceneError)):  # about what was asked, and not about Blender
+                refusal = Refusal(error=str(error), traceback="")
+            else:
+                text = "".join(traceback.format_exception_only(error)).strip()
+                refusal = Refusal(error=text, traceback=traceback.format_exc())
+            file.write(msgspec.json.encode(refusal) + b"\n")
             code = 1
     sys.stdout.flush()
     sys.stderr.flush()

@@ -254,11 +254,16 @@ def _draw_outlines(axes: "Axes", masks: Mapping[str, Any]) -> None:
 
 
 def _write_visibility(axes: "Axes", visibility: Mapping[str, Any], ids: npt.NDArray[Any]) -> None:
+    from matplotlib.patheffects import withStroke
+
+    outline = [withStroke(linewidth=1.5, foreground="black")]  # to be read on light objects too
     fractions = _array(visibility["fraction"])
     for number in np.unique(ids[ids > 0]):
         y, x = np.nonzero(ids == number)
         place = float(np.median(x)) + 0.5, float(np.median(y)) + 0.5
-        axes.text(*place, f"{fractions[number - 1]:.0%}", color="white", fontsize=6, ha="center", va="center")
+        axes.text(
+            *place, f"{fractions[number - 1]:.0%}", color="white", fontsize=6, ha="center", va="center", path_effects=outline
+        )
 
 
 def _id_colors(ids: npt.NDArray[Any]) -> Colors:

@@ -53,6 +53,8 @@ def ask(runtime: Runtime, question: Question, timeout_s: float) -> Iterator[Answ
         answered = False
         for answer in _read(process, answers_beside(path), timeout_s, log):
             if isinstance(answer, Refusal):
+                if not answer.traceback:  # it says all that there is to say
+                    raise InstanceError(answer.error)
                 raise InstanceError(f"it cannot answer: {answer.error}\n\n{answer.traceback.rstrip()}")
             yield answer
             answered = True

@@ -153,16 +153,16 @@ def size_notice(path: str, dimensions: Sequence[float], unit: Unit) -> str:
     Examples
     --------
     >>> size_notice("part.stl", (120.0, 40.0, 30.0), "m")
-    'part.stl is 120 m long with unit: m, over 10 m: try unit: mm, which makes it 0.12 m'
+    'part.stl is 120 m long with unit: m, over 10 m: try unit: mm (0.12 m) or cm (1.2 m) or in (3.05 m)'
     """
     longest = max(dimensions)
     if _SHORT <= longest <= _LONG:
         return ""
     units: tuple[Unit, ...] = ("mm", "cm", "in", "m") if longest > _LONG else ("m", "in", "cm", "mm")
     believable = {each: longest / METRES[unit] * METRES[each] for each in units}
-    better = next((each for each, size in believable.items() if each != unit and 0.005 <= size <= 5), None)
+    better = [f"{each} ({size:.3g} m)" for each, size in believable.items() if each != unit and 0.005 <= size <= 5]
     limit = f"over {_LONG:g} m" if longest > _LONG else f"under {_SHORT * 1000:g} mm"
-    hint = f"try unit: {better}, which makes it {believable[better]:.3g} m" if better else "is the file right?"
+    hint = f"try unit: {' or '.join(better)}" if better else "is the file right?"
     return f"{path} is {longest:.3g} m long with unit: {unit}, {limit}: {hint}"
 
 

@@ -167,7 +167,9 @@ class Refusal(msgspec.Struct, frozen=True, kw_only=True, tag="refusal"):
 
     Attributes
     ----------
-    error, traceback : str
+    error : str
+    traceback : str
+        Empty where the error says all: of a file that cannot be read, for example.
     """
 
     error: str

@@ -109,7 +109,9 @@ def run(options: argparse.Namespace) -> int:
     try:
         summary = generate(plan)
     except BlendtorchError as error:
-        raise type(error)(f"{_plain(error)}\nWhat was written is whole: run the same command again to go on.") from error
+        raise type(error)(
+            f"{_plain(error)}\nWhat was written is whole: once this is mended, the same command goes on."
+        ) from error
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(summary)).decode())
     _say(_last_line(summary))
@@ -118,6 +120,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _configuration(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     """Put it together: the file or the preset, then --set, then what has an option of its own."""
+    if options.config and options.unit:
+        raise ConfigurationError(
+            f"--unit is for models that are named here: {options.config} says it of each, as assets[0].unit"
+        )
     if bool(options.config) == bool(options.subject):
         raise ConfigurationError("name models or a scene, or a configuration with --config: one of them")
     if options.config:
@@ -144,7 +150,9 @@ def _configuration(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def _preview(options: argparse.Namespace, configuration: dict[str, Any], origin: str) -> int:
-    path = preview(configuration, origin, options.output, options.preview)
+    path, notice = preview(configuration, origin, options.output, options.preview)
+    if notice:
+        _say(notice)
     if options.json:
         print(msgspec.json.encode({"preview": str(path)}).decode())
     _say(f"The sheet is {path}")
@@ -170,9 +178,8 @@ def _last_line(summary: Summary) -> str:
         return f"All {summary.wanted} samples are there already, in {summary.folder}: nothing to do"
     text = f"{summary.written} of {summary.wanted} samples are in {summary.folder}"
     if summary.made:
-        text += (
-            f"; {summary.made} made, {summary.images_per_s:.3g} images/s on {', '.join(summary.devices) or 'an unknown device'}"
-        )
+        rate = f"{summary.images_per_s:.3g} images/s " if summary.images_per_s else ""
+        text += f"; {summary.made} made, {rate}on {', '.join(summary.devices) or 'an unknown device'}"
     if summary.missing:
         text += ". Run the same command again to make the rest"
     return text

@@ -154,7 +154,8 @@ def _subject(subject: Subject) -> Iterator[str]:
   - files: {_quoted(entry.files)}
     category: {_quoted(entry.category)}     # {name}
     count: [1, {each}]     # copies in a picture: the least and the most
-    unit: {entry.unit}     # of the numbers in the file: m, cm, mm or in. Right, if the sizes above are right"""
+    unit: {entry.unit}     # of the numbers in the file: m, cm, mm or in. Are the sizes above wrong? Then run init again with
+    # --unit: all lengths below follow them"""
     yield """\
   # Distractors: whatever else may lie there. Without a category they get no labels.
   # - files: distractors/*.glb
@@ -189,7 +190,7 @@ def _randomizers(subject: Subject, catalogue: Catalogue) -> Iterator[_Block]:
         "name: material\nbase_color: {draw: uniform, low: [0.02, 0.02, 0.02], high: [0.9, 0.9, 0.9]}\n"
         "# roughness: {draw: uniform, low: 0.2, high: 0.8}     # 0 a mirror, 1 chalk\n"
         "# metallic: {draw: choice, values: [0, 1]}",
-        "" if subject.models and not all(each.colored for each in subject.models) else "the models keep their own",
+        "" if subject.models and not any(each.colored for each in subject.models) else "the models keep their own",
     )
     if _has(catalogue, "randomizer", "sensor"):
         yield _Block(

@@ -13,7 +13,7 @@ from blendtorch.core.discovery import Catalogue
 from blendtorch.core.errors import ConfigurationError, LaunchError
 
 
-def preview(configuration: Mapping[str, Any], origin: str, output: str | None, count: int) -> Path:
+def preview(configuration: Mapping[str, Any], origin: str, output: str | None, count: int) -> tuple[Path, str]:
     """Make the first samples of a run, and draw them with all their labels on one sheet.
 
     Parameters
@@ -29,8 +29,10 @@ def preview(configuration: Mapping[str, Any], origin: str, output: str | None, c
 
     Returns
     -------
-    Path
-        The sheet.
+    path : Path
+        Of the sheet.
+    notice : str
+        What is wrong with what it shows; "" for nothing.
 
     Raises
     ------
@@ -52,4 +54,13 @@ def preview(configuration: Mapping[str, Any], origin: str, output: str | None, c
         raise LaunchError("no sample came")
     sheet = contact_sheet(samples, apart=True)
     sheet.savefig(folder.preview)
-    return folder.preview
+    empty = not any(_shows_something(sample) for sample in samples)
+    notice = "No object of interest is seen in any of these samples: look at the sizes of the models and where the camera is"
+    return folder.preview, notice if empty else ""
+
+
+def _shows_something(sample: Mapping[str, Any]) -> bool:
+    """Whether labels say that an object is seen; also where none of them says so."""
+    seen = [bool(label["valid"].any()) for name, label in sample.items() if name.startswith("boxes2d_")]
+    seen += [bool(label["instance_ids"].any()) for name, label in sample.items() if name == "instance_ids"]
+    return any(seen) or not seen

@@ -40,8 +40,8 @@ class Models:
 
     @property
     def colored(self) -> bool:
-        """Whether all have colours of their own."""
-        return all(each.colored for each in self.sizes)
+        """Whether one has colours of its own."""
+        return any(each.colored for each in self.sizes)
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,8 @@ def _asset(path: str, unit: Unit | None) -> Asset:
             f"{path!r} does not exist (looked for {file.absolute()}): name a model ({', '.join(MESH_SUFFIXES)}), a folder of "
             "models, or a scene (.blend)"
         )
+    if file.suffix.lower() in (".yaml", ".yml", ".json"):
+        raise ConfigurationError(f"{path!r} is no model and no scene: a configuration is named with --config {path}")
     if file.is_file() and file.suffix.lower() not in (*MESH_SUFFIXES, *CAD_SUFFIXES):
         raise ConfigurationError(f"{path!r} is no model ({', '.join(MESH_SUFFIXES)}) and no scene (.blend)")
     return Asset(files=path, category="{name}" if file.is_dir() else file.stem, unit=unit)

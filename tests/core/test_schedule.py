@@ -103,6 +103,11 @@ def test_the_size_of_a_rank_leaves_out_what_is_excluded(run, world, excluded):
 
 
 @given(RUNS, WORLDS)
+def test_no_episode_is_without_samples(run, world):
+    assert all(episode.frames for share in shares(*world) for episode in episodes(*run, share))
+
+
+@given(RUNS, WORLDS)
 def test_an_excluded_sample_outside_the_run_changes_nothing(run, world):
     start, count, length = run
     last = (start + count - 1) // length * length + length if count else start

@@ -71,6 +71,8 @@ def episodes(start: int, count: int | None, frames_per_episode: int, share: Shar
     >>> list(episodes(start=2, count=4, frames_per_episode=3, share=Share(), exclude=((2, 3), (4, 5))))
     [Episode(number=1, frames=(0, 2))]
     """
+    if count == 0:  # which may begin in the middle of an episode
+        return
     end = None if count is None else start + count
     number = position = start // frames_per_episode
     passed = 0  # ranges that lie before the episode

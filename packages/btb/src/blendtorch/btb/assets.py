@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from blendtorch.btb import blender, studio
 from blendtorch.btb.blender import versions
-from blendtorch.core.assets import METRES, Asset, Model, models, resolve, size_notice
+from blendtorch.core.assets import ASSET, METRES, SHOWN, Asset, Model, models, resolve, size_notice
 from blendtorch.core.errors import SceneError
 
 _SPACING = 2.2  # of the grid that copies stand on before anything places them, in radii of the largest
@@ -129,7 +129,7 @@ def spawn(scene: Any, assets: Sequence[Asset]) -> list[Imported]:
 def _copy(collection: Any, imported: Imported, number: int) -> Any:
     obj = bpy.data.objects.new(imported.model.name, imported.data)
     collection.objects.link(obj)
-    obj["blendtorch_asset"], obj["blendtorch_shown"] = number, 0
+    obj[ASSET], obj[SHOWN] = number, 0
     obj.hide_render = obj.hide_viewport = True
     if imported.model.category:
         obj["category_name"] = imported.model.category
@@ -146,4 +146,4 @@ def _line_up(shown: list[tuple[Any, Imported]]) -> None:
     for (x, y), (obj, each) in zip(cells, shown, strict=False):
         obj.location = (x * spacing, y * spacing, -each.low[2])
         obj.hide_render = obj.hide_viewport = False
-        obj["blendtorch_shown"] = 1
+        obj[SHOWN] = 1

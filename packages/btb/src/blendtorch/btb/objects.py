@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from blendtorch.btb import blender
+from blendtorch.core.assets import ASSET
 from blendtorch.core.configuration import ObjectRule
 from blendtorch.core.errors import SceneError
 from blendtorch.core.interfaces import ObjectOfInterest
@@ -142,7 +143,7 @@ def _with_assets(found: tuple[ObjectOfInterest, ...], carriers: Sequence[Any]) -
     """Add the copies of assets that no rule has taken; a category of the same name is the same."""
     taken = {part.name for each in found for part in each.parts}
     identities = {each.category_name: each.category_id for each in found}
-    rest = _by_properties([obj for obj in carriers if "blendtorch_asset" in obj and obj.name not in taken])
+    rest = _by_properties([obj for obj in carriers if ASSET in obj and obj.name not in taken])
     for each in rest:
         identity = each.category_id if each.category_id not in identities.values() else max(identities.values()) + 1
         identities.setdefault(each.category_name, identity)

@@ -22,7 +22,7 @@ _POWER = 130.0  # watts per square metre of radius, of the key light; what is gr
 def build() -> Any:
     """Empty the current scene, and put a ground, lamps and a camera into it.
 
-    The view transform is Standard: colours of materials come out as they are. Follow with `fit`.
+    The view transform is Standard: colours of materials come out as they are. It fits what is 1 m large; `fit` changes that.
 
     Returns
     -------

@@ -13,6 +13,8 @@ Unit = Literal["m", "cm", "mm", "in"]
 METRES: dict[Unit, float] = {"m": 1.0, "cm": 0.01, "mm": 0.001, "in": 0.0254}
 MESH_SUFFIXES = (".glb", ".gltf", ".obj", ".ply", ".stl", ".fbx", ".usd", ".usda", ".usdc", ".usdz")
 CAD_SUFFIXES = (".step", ".stp", ".iges", ".igs")
+# Custom properties of copies in a scene: of which entry, whether it is there in this episode, where it stands by itself.
+ASSET, SHOWN, PLACE = "blendtorch_asset", "blendtorch_shown", "blendtorch_place"
 _BOP = re.compile(r"obj_(\d{6})\.ply")  # of the BOP challenge: millimetres, and the number is the id of the object
 _SHORT, _LONG = 0.001, 10.0  # metres, between which an object is of a believable size
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 from blendtorch.core import Moment, Randomizer, RandomizerOptions, SetupContext
+from blendtorch.core.assets import ASSET, PLACE, SHOWN
 from blendtorch.core.errors import SceneError
 from blendtorch.core.interfaces import GEOMETRY
 
@@ -47,7 +48,7 @@ class Assets(Randomizer):
 
         copies = [obj for obj in context.scene.objects if targets.is_asset(obj)]
         copies.sort(key=lambda obj: str(obj.name))
-        self._pools = [[obj for obj in copies if obj[targets.ASSET] == n] for n in range(len(self.options.counts))]
+        self._pools = [[obj for obj in copies if obj[ASSET] == n] for n in range(len(self.options.counts))]
         for number, (pool, (_, most)) in enumerate(zip(self._pools, self.options.counts, strict=True)):
             if len(pool) < most:
                 raise SceneError(f"the scene has {len(pool)} copies of assets[{number}], and {most} are asked for")
@@ -70,7 +71,7 @@ class Assets(Randomizer):
         for number, obj in enumerate(obj for pool in self._pools for obj in pool):
             shown = obj.name in places
             x, y = places.get(obj.name, (number * self._apart, 0.0))
-            obj[targets.SHOWN], obj[targets.PLACE] = int(shown), (x, y, self._height[obj.name] if shown else -_DEPTH)
+            obj[SHOWN], obj[PLACE] = int(shown), (x, y, self._height[obj.name] if shown else -_DEPTH)
             obj.hide_render = obj.hide_viewport = not shown
-            obj.location, obj.rotation_euler = obj[targets.PLACE], (0.0, 0.0, 0.0)
+            obj.location, obj.rotation_euler = obj[PLACE], (0.0, 0.0, 0.0)
         return {"shown": list(places)}

@@ -4,10 +4,8 @@ from typing import Any
 
 import numpy as np
 from blendtorch.core import SetupContext
+from blendtorch.core.assets import ASSET, PLACE, SHOWN
 from blendtorch.core.errors import SceneError
-
-# Custom properties of copies of the run's `assets`: of which entry, whether it is there, where it stands by itself.
-ASSET, SHOWN, PLACE = "blendtorch_asset", "blendtorch_shown", "blendtorch_place"
 
 
 def is_asset(obj: Any) -> bool:

@@ -106,7 +106,7 @@ def test_a_sample_has_pictures_labels_and_where_it_comes_from(stream, capfd):
     assert first["image"].dtype == np.uint8
     assert first["image"].std() > 1
     assert first["objects"]["instance_id"].tolist() == [1]
-    assert set(first["meta"]) == {"seed", "episode", "frame", "index", "drawn", "versions", "btid"}
+    assert set(first["meta"]) == {"seed", "episode", "frame", "index", "drawn", "versions", "legend", "btid"}
     drawn = json.loads(samples[1]["meta"]["drawn"])["move"]["Cube"]
     np.testing.assert_allclose(samples[1]["places"]["matrix"][0, :3, 3], drawn, atol=1e-6)
     assert samples[1]["meta"]["drawn"] == samples[2]["meta"]["drawn"] != first["meta"]["drawn"]  # once per episode

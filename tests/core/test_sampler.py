@@ -86,6 +86,7 @@ def test_the_fields_of_meta():
         "index": int,
         "drawn": str,
         "versions": str,
+        "legend": str,
         "btid": int,
     }
     assert (meta["seed"], meta["episode"], meta["frame"], meta["index"], meta["btid"]) == (7, 2, 1, 5, 0)

@@ -5,6 +5,8 @@ from io import BytesIO
 import numpy as np
 import pytest
 from blendtorch.core import Writer, write_atomically
+from blendtorch.core.errors import ConfigurationError
+from blendtorch.core.labels import LabelledPicture
 from blendtorch.core.testing import run_checks
 from blendtorch.core.testing.checks import names, run_check
 
@@ -29,6 +31,9 @@ class Pictures(Writer):
 
     def put(self, path, content):
         write_atomically(path, content)
+
+    def read(self, index):
+        return [LabelledPicture(camera="", image=np.load(self.folder / f"{index}.npy"))]
 
 
 class Remembering(Pictures):
@@ -121,6 +126,19 @@ class Once(Pictures):
         self.categories = [categories[each] for each in (1,)]
 
 
+class Choosy(Pictures):
+    """Asks for a label that nobody makes."""
+
+    def check(self, names):
+        if "labels.all" not in names:
+            raise ConfigurationError("the samples have no labels")
+
+
+class Forgetful(Pictures):
+    def read(self, index):
+        return [LabelledPicture(camera="", image=np.load(self.folder / f"{index}.npy")[::-1])]
+
+
 class Vague(Pictures):
     def bytes_per_sample(self, arrays):
         return super().bytes_per_sample(arrays) * 0.5
@@ -145,6 +163,8 @@ WRONG = {
     Labelled: ("writes a sample without labels", "KeyError: 'conformance_marks'"),
     Short: ("counts what it wrote", "after the samples [5, 0, 1000000] were written: expected"),
     Once: ("finishes", "KeyError: 1"),
+    Choosy: ("takes samples with every label", "the samples have no labels"),
+    Forgetful: ("reads back what it wrote", "is not the one that it was given"),
     Vague: ("estimates what it writes", "expected a whole number of bytes"),
     Unopened: ("closes without setup", "AttributeError"),
 }

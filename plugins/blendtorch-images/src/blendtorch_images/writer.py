@@ -69,10 +69,11 @@ class Images(Writer):
         for draft in self._drafts.pop(index, ()):
             draft.unlink(missing_ok=True)
 
-    def finish(self, categories: Mapping[int, str]) -> None:
+    def finish(self, categories: Mapping[int, str]) -> Sequence[str]:
         """Write the names of the categories, `{"1": "bracket"}`."""
         named = {str(number): categories[number] for number in sorted(categories)}
         write_atomically(self._folder / layout.CATEGORIES, msgspec.json.format(msgspec.json.encode(named)) + b"\n")
+        return ()
 
     def clear(self) -> None:
         """Remove the files of all samples, and the names of the categories."""

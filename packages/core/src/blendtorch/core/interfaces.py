@@ -34,7 +34,7 @@ only: the training side reads options and emitted arrays from the same classes, 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
@@ -46,6 +46,7 @@ import numpy as np
 import numpy.typing as npt
 from blendtorch.core import geometry
 from blendtorch.core.errors import ConfigurationError, SceneError
+from blendtorch.core.labels import LabelledPicture
 from blendtorch.core.payload import ArraySpec
 from blendtorch.core.resampling import Resampling, resampling
 
@@ -412,6 +413,13 @@ class Annotator(Plugin):
             `inputs["depth"]["depth"]`.
         """
 
+    def legend(self) -> Mapping[str, Any]:
+        """Say what its labels are called, after `setup`: values of JSON, the same for the whole run, such as names of columns.
+
+        It is part of each sample, in `meta["legend"]`, under the annotator's name. Default: nothing.
+        """
+        return {}
+
     def observe(self, moment: Moment, camera: CameraView) -> None:
         """Look at an evaluated frame of the episode of which no sample is made: it is not wanted, or was delivered before.
 
@@ -508,11 +516,13 @@ class Writer(Plugin):
     Writers run on the training side, without Blender, and `setup` is not called for them. In this order::
 
         __init__(options)
+        check(names)             before anything is written, where it is known what samples have
         open(folder)             in every process that writes or asks
         clear()                  only where what is there is to be replaced
         written()                at any time: what need not be made again
         write(sample)            in any order; in several processes at the same time, each with a Writer of its own
         finish(categories)       once, in the main process, when every sample is written
+        read(index)              at any time, for those who compare what is there with something
         close()                  in every process, also after an error, and where open was not reached
 
     Processes are killed, and a run that was broken off goes on in the same folder: a sample counts once all of it is there. So
@@ -537,7 +547,29 @@ class Writer(Plugin):
                 content = BytesIO()
                 np.save(content, sample["image"])
                 write_atomically(self.folder / f"{sample['meta']['index']}.npy", content.getvalue())
+
+    Attributes
+    ----------
+    gathers : bool
+        It appends samples to files that it shares between them while it writes. A process that is killed may then leave files
+        that a later one does not use; else what a later one writes is to be what one that was not killed writes.
     """
+
+    gathers: bool = False
+
+    def check(self, names: Collection[str]) -> None:
+        """Refuse samples that lack what the format needs: nothing has been written yet.
+
+        Parameters
+        ----------
+        names : collection of str
+            Of the arrays of a sample: `image`, `boxes2d_tight.xyxy`; those of further cameras begin with the camera's name.
+
+        Raises
+        ------
+        ConfigurationError
+            Says what is missing, and what to do.
+        """
 
     @abstractmethod
     def open(self, folder: Path) -> None:
@@ -579,14 +611,41 @@ class Writer(Plugin):
             read only, and must not be kept.
         """
 
-    def finish(self, categories: Mapping[int, str]) -> None:
+    def finish(self, categories: Mapping[int, str]) -> Sequence[str] | None:  # noqa: ARG002
         """Write what belongs to the whole, an index for example. A later run may add samples, and finish again.
 
         Parameters
         ----------
         categories : mapping of int to str
             The names of the categories, by their ids.
+
+        Returns
+        -------
+        sequence of str, or None
+            What the user should know: how many objects were left out, by reason.
         """
+        return None
+
+    def read(self, index: int) -> Sequence[LabelledPicture]:  # noqa: ARG002
+        """Read a sample back from the files that others read, after `finish`. Default: it cannot.
+
+        Parameters
+        ----------
+        index : int
+
+        Returns
+        -------
+        sequence of LabelledPicture
+            One for each camera, with what the format keeps of it.
+
+        Raises
+        ------
+        ConfigurationError
+            If the writer cannot read.
+        FileNotFoundError
+            If there is no such sample.
+        """
+        raise ConfigurationError(f"writer {self.name!r} does not read what it wrote: look at it with the tools of its format")
 
     def clear(self) -> None:
         """Remove from the folder what `write` and `finish` made, drafts too, and nothing else. Default: it cannot.

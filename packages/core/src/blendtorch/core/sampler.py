@@ -44,6 +44,9 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
         JSON: for each randomizer, by its name in the run, the values that it drew.
     versions : str
         JSON: of blendtorch, of Blender, and of the distributions of the plug-ins.
+    legend : str
+        JSON: `categories`, names by their ids, and what annotators say of their labels, by their names in the run: for
+        `keypoints` the names of its columns.
     btid : int
         Which instance made it.
     """
@@ -54,6 +57,7 @@ class Meta(msgspec.Struct, frozen=True, kw_only=True):
     index: int
     drawn: str
     versions: str
+    legend: str
     btid: int
 
 
@@ -115,6 +119,7 @@ class Sampler:
             "category_id": np.array([each.category_id for each in stage.objects], np.int64),
         }
         sources = {part.source.distribution: part.source.version for part in composition if part.source.distribution}
+        self._legend = "{}"
         self._versions = msgspec.json.encode(
             {
                 "blendtorch": version("blendtorch-core"),
@@ -150,6 +155,7 @@ class Sampler:
                     raise ConfigurationError(
                         f"{part.path}: {part} sets {what}, which {reason} would overwrite: remove it, or choose another"
                     )
+        self._legend = self._describe()
 
     def begin_episode(self, episode: int) -> None:
         """Randomize what is drawn once per episode."""
@@ -191,6 +197,7 @@ class Sampler:
             index=moment.index,
             drawn=self._drawn_json,
             versions=self._versions,
+            legend=self._legend,
             btid=self._btid,
         )
         sample["meta"] = msgspec.structs.asdict(meta)
@@ -254,6 +261,16 @@ class Sampler:
             for part in self._parts.randomizers:
                 call(part, _encoder.encode, self._drawn.get(part.label))
             raise
+
+    def _describe(self) -> str:
+        """Write down what labels are called."""
+        categories = {str(each.category_id): each.category_name for each in self._stage.objects if each.category_id}
+        legend: dict[str, Any] = {"categories": dict(sorted(categories.items(), key=lambda item: int(item[0])))}
+        for part in self._parts.annotators:
+            if part.asked and (described := call(part, part.plugin.legend)):
+                call(part, _encoder.encode, described)
+                legend[part.label] = described
+        return _encoder.encode(legend).decode()
 
     def _look(self, camera: Any) -> CameraView:
         view = self._stage.view(camera)

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -73,7 +73,7 @@ class Keypoints(Annotator):
     flip : ndarray, shape (K,), int64
         In a mirrored picture, column k is what was column `flip[k]`. Where the option `flip_pairs` is given.
 
-    K and the names are known after `setup`, which says them.
+    K and the names are known after `setup`, which says them; the names are in each sample's `meta["legend"]` too.
     """
 
     name = "keypoints"
@@ -120,6 +120,10 @@ class Keypoints(Annotator):
         self._pairs = self._read_pairs(column)
         if self.options.source != "vertices":
             context.notify(f"{len(self.names)} per object: {', '.join(self.names)}")
+
+    def legend(self) -> Mapping[str, Any]:
+        """Name the columns."""
+        return {"names": list(self.names)}
 
     def annotate(self, moment: Moment, camera: CameraView, inputs: Mapping[str, Arrays]) -> Arrays:
         """Place, project, and look whether they are hidden."""

@@ -44,7 +44,9 @@ CHECKS: dict[str, tuple[tuple[Kind, ...], Callable[[Subject], None]]] = {
     "leaves the sample alone": (("writer",), writing.leaves_the_sample),
     "leaves other people's files alone": (("writer",), writing.leaves_foreign_files),
     "counts no sample that was broken off": (("writer",), writing.counts_whole_samples),
+    "takes samples with every label": (("writer",), writing.takes_what_it_checked),
     "finishes": (("writer",), writing.finishes),
+    "reads back what it wrote": (("writer",), writing.reads_back),
     "estimates what it writes": (("writer",), writing.estimates_bytes),
 }
 

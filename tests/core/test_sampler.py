@@ -94,6 +94,27 @@ def test_the_fields_of_meta():
     assert list(json.loads(meta["versions"])) == ["blendtorch", "blender"], "files and classes at hand have no version"
 
 
+class Named(Centers):
+    name = "named"
+
+    def legend(self):
+        return {"names": ["a", "b"]}
+
+
+class Unspeakable(Centers):
+    name = "unspeakable"
+
+    def legend(self):
+        return {"names": object()}
+
+
+def test_samples_say_what_their_labels_are_called():
+    (sample,) = run(Named, Centers, annotators=["centers", {"name": "named", "as": "mine"}])
+    assert json.loads(sample["meta"]["legend"]) == {"categories": {"1": "cube"}, "mine": {"names": ["a", "b"]}}
+    with pytest.raises(PluginError, match="annotator .unspeakable.*no JSON"):
+        run(Unspeakable, annotators=["unspeakable"])
+
+
 def test_a_second_camera_and_renderer_have_their_own_names():
     second = {"name": "fake", "as": "passes", "depth": True}
     (sample,) = run(Centers, annotators=["centers"], renderers=["fake", second])
@@ -258,7 +279,7 @@ def test_all_are_closed_once_whatever_the_others_raise():
 
 
 DRAWN = {
-    "object": ({"a": object()}, "what it drew is no JSON: a object"),
+    "object": ({"a": object()}, "what it gave is no JSON: a object"),
     "list": ([1], "randomize returned list: expected a mapping"),
 }
 

@@ -387,7 +387,7 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if hasattr(value, "__iter__"):  # Blender's vectors
         return list(value)
-    raise TypeError(f"what it drew is no JSON: a {type(value).__name__}")
+    raise TypeError(f"what it gave is no JSON: a {type(value).__name__}")
 
 
 _encoder = msgspec.json.Encoder(enc_hook=_plain)

@@ -206,7 +206,7 @@ WRONG_DECLARATIONS = {
     "interface": (Centers, {"interface": 2}, "is well-formed", "is written for interface 2, and this blendtorch has 1"),
     "emits": (Centers, {"annotate": lambda *_: {}}, "emits what it declares", "declares 'xy' and gave nothing"),
     "writes": (Misnaming, {}, "names what it sets", "writes has 'locaton' of 'Cube'"),
-    "json": (Move, {"randomize": lambda *_: {"a": object()}}, "repeats an episode after others", "what it drew is no JSON"),
+    "json": (Move, {"randomize": lambda *_: {"a": object()}}, "repeats an episode after others", "what it gave is no JSON"),
 }
 
 

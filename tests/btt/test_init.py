@@ -197,6 +197,7 @@ def test_a_configuration_with_an_unknown_or_wrong_key_is_refused():
     for wrong, text in (
         ({"anotators": []}, "here: there is no argument 'anotators'; did you mean 'annotators'?"),
         ({"item_transform": "f"}, "here: there is no argument 'item_transform'"),
+        ({"record_path_prefix": "p"}, "here: there is no argument 'record_path_prefix'"),
         ({"resolution": [640]}, "here: Expected `array` of length 2, got 1 - at `resolution`"),
         ({"assets": [{"files": "a.glb", "cuont": 2}]}, "here: Object contains unknown field `cuont` - at `assets[0]`"),
         ({"num_instances": 0}, "here: Expected `int` >= 1 - at `num_instances`"),
@@ -210,7 +211,8 @@ def test_the_schema_has_the_arguments_of_a_stream_and_the_options_of_plugins(tmp
     schema = json.loads(capsys.readouterr().out)
     jsonschema.Draft202012Validator.check_schema(schema)
     parameters = inspect.signature(btt.stream).parameters
-    assert list(schema["properties"]) == [name for name in parameters if name != "item_transform"] == argument_names()
+    no_data = ("item_transform", "record_path_prefix")
+    assert list(schema["properties"]) == [name for name in parameters if name not in no_data] == argument_names()
     defaults = {field.name: field.default for field in msgspec.structs.fields(Arguments)}
     assert {name: parameters[name].default for name in defaults} == defaults
     assert "The same seed gives the same samples" in schema["properties"]["seed"]["description"]

@@ -481,7 +481,7 @@ def test_primary_ip_is_an_address(write_script):
 
 
 def test_names_of_0_4_that_are_to_come_raise_a_sentence():
-    for name in ("DuplexChannel", "FileDataset", "FileRecorder", "FileReader", "env"):
+    for name in ("DuplexChannel", "env"):
         with pytest.raises(ImportError, match="not part of this version yet"):
             getattr(btt, name)
     assert not hasattr(btt, "nonsense")

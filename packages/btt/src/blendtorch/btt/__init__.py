@@ -9,6 +9,7 @@ from blendtorch.btt.dataset import RemoteIterableDataset
 from blendtorch.btt.drawing import contact_sheet, draw, unbatch
 from blendtorch.btt.launch_info import Addresses, LaunchInfo
 from blendtorch.btt.launcher import BlenderLauncher
+from blendtorch.btt.recording import FileDataset, FileReader, FileRecorder
 from blendtorch.btt.runtimes import discover_blender
 from blendtorch.btt.streaming import SampleDataset, Stream, stream
 from blendtorch.btt.supervision import RestartPolicy
@@ -18,6 +19,9 @@ from blendtorch.core.errors import name_to_come
 __all__ = [
     "Addresses",
     "BlenderLauncher",
+    "FileDataset",
+    "FileReader",
+    "FileRecorder",
     "InstanceStats",
     "LaunchInfo",
     "RemoteIterableDataset",
@@ -38,4 +42,4 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    raise name_to_come("btt", name, ("DuplexChannel", "FileDataset", "FileReader", "FileRecorder", "env"))
+    raise name_to_come("btt", name, ("DuplexChannel", "env"))

@@ -14,8 +14,10 @@ from blendtorch.btt import workers
 from blendtorch.btt.launch_info import Addresses
 from blendtorch.btt.quota import Quota, SharedCount
 from blendtorch.btt.receiver import Receiver
+from blendtorch.btt.recording.recorder import Recorder
+from blendtorch.btt.recording.recording import Recording
 from blendtorch.btt.throughput import Meter, StreamStats, Tally
-from blendtorch.core.errors import AddressError, LaunchError
+from blendtorch.core.errors import AddressError, LaunchError, RecordingError
 from blendtorch.core.messages import Frame
 from blendtorch.core.payload import Payload
 from blendtorch.core.transport import DEFAULT_QUEUE_SIZE, Keys
@@ -56,6 +58,8 @@ class RemoteIterableDataset(IterableDataset[Any]):
         where you trust the script.
     keys : Keys, optional
         For publishers on tcp that ask for them. Default: those of the launch.
+    record_path_prefix : path, optional
+        Record what is received: see `enable_recording`.
 
     Raises
     ------
@@ -63,6 +67,8 @@ class RemoteIterableDataset(IterableDataset[Any]):
         If there are no addresses, or one is malformed.
     LaunchError
         If an argument is out of range.
+    RecordingError
+        If there is a recording with this prefix already.
 
     Notes
     -----
@@ -80,6 +86,7 @@ class RemoteIterableDataset(IterableDataset[Any]):
         payload: type[msgspec.Struct] | None = None,
         allow_pickle: bool = False,
         keys: Keys | None = None,
+        record_path_prefix: str | os.PathLike[str] | None = None,
     ) -> None:
         if isinstance(addresses, str) or not addresses:
             raise AddressError(f"addresses: expected a list of addresses, got {addresses!r}")
@@ -98,7 +105,34 @@ class RemoteIterableDataset(IterableDataset[Any]):
         self._meter = Meter(addresses, addresses.launch_folder if isinstance(addresses, Addresses) else None, self._tally)
         self._iteration = 0
         self._receivers: dict[int, Receiver] = {}
+        self._recording: Recording | None = None
+        self._recorders: dict[int, Recorder] = {}
         self._finalizers: dict[int, list[Callable[[], Any]]] = {}
+        if record_path_prefix is not None:
+            self.enable_recording(record_path_prefix)
+
+    def enable_recording(self, prefix: str | os.PathLike[str]) -> None:
+        """Record what is received from now on, for `FileDataset(prefix)` to replay it.
+
+        Each worker writes the items that it receives, as they are before `item_transform`, into a file of its own:
+        `{prefix}_{worker:02d}.arrows`. An item is on disk before it is yielded. Call it before iterating.
+
+        Parameters
+        ----------
+        prefix : path
+            In a folder that is there.
+
+        Raises
+        ------
+        RecordingError
+            If there is a recording with this prefix already, another dataset records to it just now, or this dataset
+            records already.
+        """
+        if self._recording is not None:
+            raise RecordingError(f"this dataset records to {self._recording.prefix} already")
+        if self._iteration or get_worker_info() is not None:
+            raise RecordingError("enable_recording comes before iterating, in the process that makes the DataLoader")
+        self._recording = Recording(prefix, self.allow_pickle)
 
     def stream_length(self, max_items: int) -> None:
         """Set the number of items of an epoch, over all workers, from the next epoch on.
@@ -132,6 +166,7 @@ class RemoteIterableDataset(IterableDataset[Any]):
         for finalizer in self._finalizers.pop(os.getpid(), ()):
             finalizer()
         self._receivers.pop(os.getpid(), None)
+        self._recorders.pop(os.getpid(), None)
 
     def __iter__(self) -> Iterator[Any]:
         """Begin an epoch."""
@@ -142,7 +177,7 @@ class RemoteIterableDataset(IterableDataset[Any]):
         return self._stream(quota, workers.stop_event())
 
     def _stream(self, quota: Quota, stop: Any) -> Iterator[Any]:
-        receiver = self._receiver()
+        receiver, recorder = self._receiver(), self._recorder()
         payload = None if self.payload is None else Payload(self.payload)
         receiver.rest()
         self._warn_of_the_end(receiver, quota)
@@ -162,7 +197,10 @@ class RemoteIterableDataset(IterableDataset[Any]):
                         continue
                     if payload is not None:
                         payload.check(frame.data)
-                    yield self._item(self._content(frame))
+                    content = self._content(frame)
+                    if recorder is not None:
+                        recorder.record(msgspec.structs.replace(frame, data=content), self._categories_to_record)
+                    yield self._item(content)
                     receiver.rest()
                 elif ended:
                     return
@@ -188,15 +226,30 @@ class RemoteIterableDataset(IterableDataset[Any]):
         """Transform an item; subclasses may override it, as in 0.4."""
         return item if self.item_transform is None else self.item_transform(item)
 
+    def _categories_to_record(self) -> dict[int, str] | None:
+        """Return the names of the categories, where there are some."""
+        return None
+
     def _receiver(self) -> Receiver:
         pid = os.getpid()  # a forked worker inherits its parent's, which is not for it to use or to close
         if pid not in self._receivers:
             self._receivers[pid] = self._open_receiver()
-            close = functools.partial(_close_in, pid, self._receivers[pid])
-            self._finalizers[pid] = [weakref.finalize(self, close)]
-            if get_worker_info() is not None:  # workers end without Python's own exit
-                self._finalizers[pid].append(multiprocessing.util.Finalize(None, close, exitpriority=1))
+            self._close_at_exit(self._receivers[pid])
         return self._receivers[pid]
+
+    def _recorder(self) -> Recorder | None:
+        pid = os.getpid()
+        if self._recording is not None and pid not in self._recorders:
+            self._recorders[pid] = self._recording.recorder()
+            self._close_at_exit(self._recorders[pid])
+        return self._recorders.get(pid)
+
+    def _close_at_exit(self, resource: Receiver | Recorder) -> None:
+        close = functools.partial(_close_in, os.getpid(), resource)
+        finalizers = self._finalizers.setdefault(os.getpid(), [])
+        finalizers.append(weakref.finalize(self, close))
+        if get_worker_info() is not None:  # workers end without Python's own exit
+            finalizers.append(multiprocessing.util.Finalize(None, close, exitpriority=1))
 
     def _open_receiver(self) -> Receiver:
         return self._make_receiver(self.addresses)
@@ -205,9 +258,9 @@ class RemoteIterableDataset(IterableDataset[Any]):
         return Receiver(addresses, self.queue_size, self.timeoutms / 1000, epoch, self.keys, self.allow_pickle, self._tally)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_receivers": {}, "_finalizers": {}}
+        return {**self.__dict__, "_receivers": {}, "_recorders": {}, "_finalizers": {}}
 
 
-def _close_in(pid: int, receiver: Receiver) -> None:
+def _close_in(pid: int, resource: Receiver | Recorder) -> None:
     if os.getpid() == pid:
-        receiver.close()
+        resource.close()

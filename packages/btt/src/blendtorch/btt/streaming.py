@@ -1,6 +1,7 @@
 """A stream of samples without a script: plug-ins render, label and randomize a scene."""
 
 import logging
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -12,6 +13,7 @@ from blendtorch.btt.dataset import DEFAULT_TIMEOUT_MS, RemoteIterableDataset
 from blendtorch.btt.launch_info import Addresses
 from blendtorch.btt.launcher import BlenderLauncher
 from blendtorch.btt.receiver import Receiver
+from blendtorch.btt.recording.recording import check_prefix
 from blendtorch.btt.shards import share_of
 from blendtorch.btt.supervision import RestartPolicy
 from blendtorch.core import schedule
@@ -50,12 +52,17 @@ class SampleDataset(RemoteIterableDataset):
         LaunchError
             If no instance has opened the scene yet.
         """
-        for files in self._files():
-            if (categories := files.read_report().categories) is not None:
-                return categories
+        if (categories := self._categories_to_record()) is not None:
+            return categories
         raise LaunchError(
             "the categories are known once an instance has opened the scene: after the first sample at the latest"
         )
+
+    def _categories_to_record(self) -> dict[int, str] | None:
+        for files in self._files():
+            if (categories := files.read_report().categories) is not None:
+                return categories
+        return None
 
     def _begin_epoch(self, number: int) -> None:
         if self.repeat:
@@ -105,7 +112,11 @@ class Stream:
         info = self.launcher.launch_info
         if info is None:
             raise LaunchError("the launcher has ended already")
-        self._dataset = self._make_dataset(info.addresses["DATA"])
+        try:
+            self._dataset = self._make_dataset(info.addresses["DATA"])
+        except BaseException:
+            self.launcher.__exit__(*sys.exc_info())
+            raise
         return self._dataset
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -140,6 +151,7 @@ def stream(
     devices: Sequence[int | str] | None = None,
     plugins: Sequence[str | PathLike[str]] = (),
     item_transform: Callable[[dict[str, Any]], Any] | None = None,
+    record_path_prefix: str | PathLike[str] | None = None,
     queue_size: int = DEFAULT_QUEUE_SIZE,
     timeoutms: int = DEFAULT_TIMEOUT_MS,
     enable_autoexec: bool = False,
@@ -198,7 +210,7 @@ def stream(
         GPUs for Cycles, dealt to the instances in turn: see `BlenderLauncher`.
     plugins : sequence of path
         Python files with plug-ins that are not packaged.
-    item_transform, queue_size, timeoutms
+    item_transform, record_path_prefix, queue_size, timeoutms
         See `RemoteIterableDataset`.
     enable_autoexec, show_output
         See `BlenderLauncher`.
@@ -218,6 +230,8 @@ def stream(
         before the first frame.
     LaunchError, BlenderNotFoundError
         As `BlenderLauncher`.
+    RecordingError
+        If there is a recording with this prefix already.
 
     Examples
     --------
@@ -245,6 +259,8 @@ def stream(
         exclude=_excluded(exclude, epoch_size),
         plugins=[_existing(path) for path in plugins],
     )
+    if record_path_prefix is not None:
+        check_prefix(record_path_prefix)  # before a Blender starts
     configuration = msgspec.structs.replace(configuration, assets=resolve(configuration.assets))
     share = share_of(shard)
     epoch_items = epoch_size if epoch == "continue" else configuration.repeat
@@ -272,7 +288,9 @@ def stream(
         max_items = schedule.size(start, epoch_items, frames_per_episode, share.rank, share.world)
 
     def make_dataset(addresses: Addresses) -> SampleDataset:
-        dataset = SampleDataset(addresses, queue_size, timeoutms, max_items, item_transform)
+        dataset = SampleDataset(
+            addresses, queue_size, timeoutms, max_items, item_transform, record_path_prefix=record_path_prefix
+        )
         dataset.repeat = configuration.repeat is not None
         return dataset
 

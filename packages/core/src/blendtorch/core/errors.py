@@ -68,6 +68,10 @@ class StreamTimeoutError(BlendtorchError, TimeoutError):
     """No instance gave a sign of life for the whole time-out; the text says what is known of each."""
 
 
+class RecordingError(BlendtorchError, ValueError):
+    """A recording that is not there, cannot be written, or is damaged; the text names the file and what to do."""
+
+
 class NotAvailableError(BlendtorchError, ImportError):
     """A name of blendtorch 0.4 that this version does not have yet."""
 

@@ -9,7 +9,7 @@ another type (a tuple into a list), travels as a msgpack extension; `_Code` list
 """
 
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import IntEnum
 from pathlib import Path, PurePath
@@ -51,6 +51,23 @@ class _Code(IntEnum):
 
 class _Envelope(msgspec.Struct):
     type: str
+
+
+class ArrayField(msgspec.Struct, frozen=True):
+    """An array of a frame, as its header describes it.
+
+    Attributes
+    ----------
+    dtype : str
+        As `numpy.dtype.str` gives it.
+    shape : tuple of int
+    number : int
+        Of its buffer, from 0: the part `1 + number` of the message.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    number: int
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -130,6 +147,50 @@ def decode(parts: Sequence[Buffer], *, allow_pickle: bool = False) -> Message:
     if unpacker.used != len(buffers):
         raise DecodeError(f"the header of a {tag} message describes {unpacker.used} buffers, got {len(buffers)}")
     return message
+
+
+def array_fields(header: Part) -> dict[tuple[str, ...], ArrayField]:
+    """Find the arrays that a header describes, by the keys that lead to them in the frame's data.
+
+    Arrays in lists, tuples and sets are left out, and those under keys that are no text.
+
+    Parameters
+    ----------
+    header : bytes-like
+        The first part of a frame, of which the others are not needed.
+
+    Raises
+    ------
+    DecodeError
+        If it is no header of a frame.
+
+    Examples
+    --------
+    >>> frame = Frame(btid=0, sequence=0, data={"image": np.zeros((4, 6, 3), np.uint8), "boxes": {"xyxy": np.zeros((2, 4))}})
+    >>> for path, field in array_fields(encode(frame)[0]).items():
+    ...     print(path, field.dtype, field.shape, field.number)
+    ('image',) |u1 (4, 6, 3) 0
+    ('boxes', 'xyxy') <f8 (2, 4) 1
+    """
+    try:
+        frame = msgspec.msgpack.decode(header, type=Frame, ext_hook=_array_field)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DecodeError(f"these bytes are no header of a frame: {str(error)[:200]}") from None
+    return dict(_fields_in(frame.data, ()))
+
+
+def _array_field(code: int, data: memoryview) -> ArrayField | None:
+    if code != _Code.ARRAY:
+        return None
+    return ArrayField(*msgspec.msgpack.decode(data, type=tuple[str, tuple[int, ...], int]))
+
+
+def _fields_in(data: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], ArrayField]]:
+    for key, value in data.items():
+        if type(value) is ArrayField:
+            yield (*path, key), value
+        elif type(value) is dict:
+            yield from _fields_in(value, (*path, key))
 
 
 def _unknown(tag: str) -> DecodeError:

@@ -16,7 +16,7 @@ from blendtorch.core.errors import ConfigurationError
 from blendtorch.core.transport import DEFAULT_QUEUE_SIZE
 from msgspec import Meta
 
-NO_DATA = ("item_transform",)  # arguments of `btt.stream` that no file can hold
+NO_DATA = ("item_transform", "record_path_prefix")  # arguments of `btt.stream` that are no part of a configuration
 
 _Size = Annotated[int, Meta(ge=1)]
 _Index = Annotated[int, Meta(ge=0)]

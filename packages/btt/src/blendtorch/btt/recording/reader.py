@@ -1,0 +1,340 @@
+"""Reading one file of a recording."""
+
+import contextlib
+import itertools
+import os
+import warnings
+import weakref
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from blendtorch.btt.recording import arrow, index, layout
+from blendtorch.btt.recording.arrow import FORMAT_VERSION
+from blendtorch.btt.recording.checksum import checksum
+from blendtorch.btt.recording.locks import is_written
+from blendtorch.btt.recording.scanning import scan
+from blendtorch.core import wire
+from blendtorch.core.atomic import write_atomically
+from blendtorch.core.errors import DecodeError, RecordingError, VersionError
+from blendtorch.core.messages import Frame
+
+_ALIGNMENT = 64
+_MASK = 2**64 - 1
+
+
+class NothingRecordedError(RecordingError):
+    """A file ends before its first message: who made it was killed, or is about to write it."""
+
+
+class FileReader:
+    """The messages of one file, by their numbers.
+
+    Parameters
+    ----------
+    path : path
+    allow_pickle : bool
+        Load the pickles in it. Whoever wrote the file can then execute anything here.
+    warn : bool
+        Whether to warn of a file that is cut or damaged.
+
+    Attributes
+    ----------
+    path : Path
+    id : str
+        Of the recording; its other files have the same.
+    worker : int
+        Of the DataLoader that recorded.
+    version : str
+        Of the blendtorch that recorded.
+    columns : list of Column
+        Arrays that have a column of their own in the file.
+    cut : int
+        Bytes behind the last whole message: who recorded was killed. 0 for a file that is whole, or still being written.
+    gaps : int
+        Places between messages that are damaged. Known only where the index was lost: else the message itself says so.
+
+    Raises
+    ------
+    RecordingError
+        If it is not there, or is no recording.
+    VersionError
+        If it was recorded by a newer version.
+
+    Warns
+    -----
+    UserWarning
+        If it is cut, or damaged between messages.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], allow_pickle: bool = False, warn: bool = True) -> None:
+        self.path = Path(path)
+        self._warns = warn
+        self._allow_pickle = allow_pickle
+        self._descriptors: dict[int, int] = {}  # by process
+        self._closers: dict[int, Any] = {}
+        self.cut = self.gaps = 0
+        self._schema = self._read_schema()
+        try:
+            metadata, self.columns = arrow.read_schema(self._schema)
+        except RecordingError as error:
+            raise RecordingError(f"{self.path} is no recording: {error}") from None
+        _check_version(self.path, metadata["blendtorch.recording"])
+        self.id = metadata.get("blendtorch.id", "")
+        self.version = metadata.get("blendtorch.version", "")
+        self.worker = int(text) if (text := metadata.get("blendtorch.worker", "")).isdecimal() else 0
+        self._categories = metadata.get("blendtorch.categories")
+        ends = list(itertools.accumulate((column.buffers for column in self.columns), initial=layout.FIRST_TYPED))
+        self._typed = [end - 1 for end in ends[1:]]  # the last buffer of a column has the elements
+        self._buffers = ends[-1]
+        self._records = index.empty()
+        self._end = len(self._schema)
+        self.refresh()
+
+    def refresh(self) -> int:
+        """Look for what was recorded since.
+
+        Returns
+        -------
+        int
+            How many messages there are now.
+        """
+        fd = self._descriptor()
+        written = is_written(fd)
+        size = os.fstat(fd).st_size
+        if size < self._end:
+            raise RecordingError(f"{self.path} has become shorter: it was replaced meanwhile. Open it again")
+        known = index.read(self.path, self._schema, size, len(self._records), self._end)
+        begin = int(known["offset"][-1] + known["size"][-1]) if len(known) else self._end
+        scanned, end = scan(fd, begin, size, self._metadata_bytes(known))
+        self._records = np.concatenate([self._records, known, scanned])
+        self._end = end
+        self.cut = 0 if written else size - end
+        ends = self._records["offset"] + self._records["size"]
+        self.gaps = int(np.sum(self._records["offset"][1:] != ends[:-1]))
+        if len(scanned) and not written and not self.gaps:
+            self._write_index()
+        for damage in self.damages() if self._warns else ():
+            warnings.warn(damage, stacklevel=3)
+        return len(self._records)
+
+    def damages(self) -> list[str]:
+        """Say what is wrong with the file; a sentence each. What is wrong with a message is known when it is read."""
+        found = []
+        if self.cut:
+            found.append(
+                f"{self.path} is cut: its last {self.cut} bytes are no whole message, as a recorder leaves it that was killed. "
+                f"The {len(self._records)} messages before are there"
+            )
+        if self.gaps:
+            found.append(f"{self.path} is damaged in {self.gaps} places between messages: what was there is left out")
+        return found
+
+    def __len__(self) -> int:
+        """Return the number of whole messages."""
+        return len(self._records)
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        """Read an item.
+
+        Returns
+        -------
+        dict
+            As it was recorded. Its arrays are writable, and lie over memory of its own.
+
+        Raises
+        ------
+        IndexError
+        RecordingError
+            If it is damaged; names the file and the message.
+        """
+        return self.read(number).data
+
+    def read(self, number: int) -> Frame:
+        """Read a message: see `__getitem__`."""
+        with self._named(number):
+            message = self._read(number)
+            return self._decode(number, *self._checked(message))
+
+    def check(self, number: int) -> None:
+        """Read a message, and compare it with its checksum and with the index; pickles are not loaded.
+
+        Raises
+        ------
+        IndexError, RecordingError, VersionError
+            As `read`.
+        """
+        with self._named(number):
+            _, parts = self._checked(self._read(number))
+            wire.array_fields(parts[0])
+
+    @property
+    def indexes(self) -> npt.NDArray[np.int64]:
+        """The index of each sample; -1 where it has none."""
+        return np.where(self._records["has_index"] != 0, self._records["index"], -1)
+
+    @property
+    def has_indexes(self) -> bool:
+        """Whether each message has the index of its sample."""
+        return bool(np.all(self._records["has_index"] != 0))
+
+    @property
+    def times(self) -> npt.NDArray[np.int64]:
+        """When each message came, in nanoseconds since 1970."""
+        return np.array(self._records["time"])
+
+    @property
+    def btids(self) -> npt.NDArray[np.int32]:
+        """Which instance each message came from."""
+        return np.array(self._records["btid"])
+
+    @property
+    def sizes(self) -> npt.NDArray[np.int64]:
+        """What each message takes in the file, in bytes."""
+        return self._records["size"].astype(np.int64)
+
+    @cached_property
+    def categories(self) -> dict[int, str] | None:
+        """The names of the categories by their ids; None where they were not known."""
+        if self._categories is None:
+            return None
+        try:
+            return msgspec.json.decode(self._categories, type=dict[int, str], strict=False)
+        except msgspec.DecodeError as error:
+            raise RecordingError(f"{self.path}: its categories are damaged: {error}") from None
+
+    def close(self) -> None:
+        """Close the file in this process; reading opens it again."""
+        if (close := self._closers.pop(os.getpid(), None)) is not None:
+            self._descriptors.pop(os.getpid(), None)
+            close()
+
+    def __enter__(self) -> Self:
+        """Read in the `with` block."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close the file."""
+        self.close()
+
+    @contextlib.contextmanager
+    def _named(self, number: int) -> Iterator[None]:
+        """Say which message of which file it was."""
+        try:
+            yield
+        except VersionError as error:
+            raise VersionError(f"{self.path}, message {number}: {error}") from None
+        except (RecordingError, DecodeError) as error:
+            raise RecordingError(f"{self.path}, message {number}: {error}") from None
+
+    def _read(self, number: int) -> memoryview:
+        """Read a message into memory of its own, where its arrays will lie: writable and aligned."""
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"{self.path} has {len(self)} messages, there is no number {number}")
+        offset, size = int(self._records["offset"][number]), int(self._records["size"][number])
+        memory = np.empty(size + _ALIGNMENT, np.uint8)
+        begin = -memory.ctypes.data % _ALIGNMENT
+        message = memory.data[begin : begin + size]
+        fd, read = self._descriptor(), 0
+        while read < size:  # the kernel reads 2 GB at once at most
+            count = os.preadv(fd, [message[read:]], offset + read)
+            if count == 0:
+                raise RecordingError("the file has become shorter meanwhile")
+            read += count
+        return message
+
+    def _checked(self, message: memoryview) -> tuple[int, list[memoryview]]:
+        """Return when a message came, and the parts of the wire message, if its checksum fits."""
+        found = layout.parse(message)
+        if found.size != len(message):
+            raise RecordingError("it is damaged: it is not as long as the index says. Remove the .index file, it is made anew")
+        time_ns = layout.integer(message, found, layout.TIME)
+        parts = self._parts(message, found)
+        if checksum(time_ns, parts) != layout.integer(message, found, layout.CHECKSUM) & _MASK:
+            raise RecordingError("it is damaged: its checksum does not fit. The other messages can be read")
+        return time_ns, parts
+
+    def _decode(self, number: int, time_ns: int, parts: list[memoryview]) -> Frame:
+        frame = wire.decode(parts, allow_pickle=self._allow_pickle)
+        _, _, sample, btid, has_index, sequence, time, *_ = self._records[number].item()
+        told = (btid, sequence, sample if has_index else None, time)
+        if not isinstance(frame, Frame) or told != (frame.btid, frame.sequence, frame.index, time_ns):
+            raise RecordingError("it is not what the index says. Remove the .index file, it is made anew")
+        return frame
+
+    def _parts(self, message: memoryview, found: layout.Layout) -> list[memoryview]:
+        """Put the arrays of the wire message back into their order."""
+        header, content, numbers, offsets = (
+            message[slice(*found.span(column))]
+            for column in (layout.HEADER, layout.BUFFERS, layout.PLACES, layout.BUFFER_OFFSETS)
+        )
+        if len(found.spans) != 2 * self._buffers or len(numbers) != 2 * len(self._typed) or len(offsets) % 8:
+            raise RecordingError("it is damaged: its columns are not those of the file")
+        ends = offsets.cast("q").tolist()
+        parts: list[memoryview | None] = [None] * (max(len(ends) - 1, 0) + len(self._typed))
+        for place, column in zip(numbers.cast("H"), self._typed, strict=True):
+            if place >= len(parts) or parts[place] is not None:
+                raise RecordingError("it is damaged: two arrays have the same place")
+            parts[place] = message[slice(*found.span(column))]
+        spans = itertools.pairwise(ends)
+        if ends and (ends[0] != 0 or ends[-1] > len(content) or any(ends[n] > ends[n + 1] for n in range(len(ends) - 1))):
+            raise RecordingError("it is damaged: an array lies outside of it")
+        return [header, *(content[slice(*next(spans))] if part is None else part for part in parts)]
+
+    def _read_schema(self) -> bytes:
+        try:
+            fd = self._descriptor()
+            head = os.pread(fd, layout.PREFIX_BYTES, 0)
+            length = layout.metadata_bytes(memoryview(head))
+            content = os.pread(fd, layout.PREFIX_BYTES + length, 0)
+        except OSError as error:
+            raise RecordingError(f"cannot read {self.path}: {error.strerror}") from None
+        except RecordingError:
+            if len(head) < layout.PREFIX_BYTES:
+                raise NothingRecordedError(f"{self.path} ends before its first message: there is nothing in it") from None
+            raise RecordingError(f"{self.path} is no recording: it does not begin with an Arrow schema") from None
+        if len(content) < layout.PREFIX_BYTES + length:
+            raise NothingRecordedError(f"{self.path} ends before its first message: there is nothing in it")
+        return content
+
+    def _metadata_bytes(self, known: index.Records) -> int | None:
+        """Read how long the metadata of the messages are, from one of them."""
+        records = known if len(known) else self._records
+        if not len(records):
+            return None
+        head = os.pread(self._descriptor(), layout.PREFIX_BYTES, int(records["offset"][0]))
+        try:
+            return layout.metadata_bytes(memoryview(head))
+        except RecordingError:
+            return None
+
+    def _write_index(self) -> None:
+        """Keep what was found by scanning, where the folder lets us."""
+        with contextlib.suppress(OSError):
+            write_atomically(index.path_of(self.path), index.header(self._schema) + self._records.tobytes())
+
+    def _descriptor(self) -> int:
+        pid = os.getpid()
+        if pid not in self._descriptors:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptors[pid] = fd
+            self._closers[pid] = weakref.finalize(self, os.close, fd)
+        return self._descriptors[pid]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_descriptors": {}, "_closers": {}}
+
+
+def _check_version(path: Path, text: str) -> None:
+    if not text.isdecimal() or not int(text[:9]) > 0:
+        raise RecordingError(f"{path} is no recording: its version is {text[:20]!r}")
+    if int(text[:9]) > FORMAT_VERSION:
+        raise VersionError(
+            f"{path} is a recording of version {text[:20]}, and this blendtorch knows versions up to {FORMAT_VERSION}: "
+            "install the version that recorded it, or a newer one"
+        )

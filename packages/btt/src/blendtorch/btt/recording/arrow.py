@@ -8,14 +8,18 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from blendtorch.btt.recording.columns import Column
-from blendtorch.core.errors import RecordingError
+from blendtorch.core.errors import RecordingError, VersionError
+from xxhash import xxh3_64_intdigest
 
 if TYPE_CHECKING:
     import pyarrow
 
 FORMAT_VERSION = 1  # of what is in a file; in its schema
+_VERSION = "blendtorch.recording"
+_CHECK = "blendtorch.check"  # of the other metadata
 _FIXED = ("index", "btid", "sequence", "time", "checksum", "header", "places", "buffers")
 
 
@@ -46,8 +50,8 @@ def _fixed_fields() -> tuple["pyarrow.Field", ...]:
 def schema_of(columns: Sequence[Column], metadata: Mapping[str, str]) -> "pyarrow.Schema":
     """Make the schema of a part."""
     pa = _pyarrow()
-    typed = [pa.field(column.name, _type_of(column), nullable=False, metadata=column.metadata()) for column in columns]
-    return pa.schema([*_fixed_fields(), *typed], metadata=dict(metadata))
+    typed = [pa.field(column.name, _types_of(column)[0], nullable=False, metadata=column.metadata()) for column in columns]
+    return pa.schema([*_fixed_fields(), *typed], metadata={**metadata, _CHECK: _check(metadata)})
 
 
 def schema_message(schema: "pyarrow.Schema") -> bytes:
@@ -61,6 +65,8 @@ def schema_message(schema: "pyarrow.Schema") -> bytes:
 def read_schema(content: bytes) -> tuple[dict[str, str], list[Column]]:
     """Read the first message of a stream: its metadata and its typed columns.
 
+    The metadata are {} where they are damaged but for the version.
+
     Raises
     ------
     RecordingError
@@ -70,11 +76,41 @@ def read_schema(content: bytes) -> tuple[dict[str, str], list[Column]]:
     try:
         schema = pa.ipc.read_schema(pa.py_buffer(content))
         metadata = {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+        names = schema.names
     except (pa.ArrowException, UnicodeDecodeError, OSError, ValueError) as error:
         raise RecordingError(f"it does not begin with an Arrow schema: {str(error)[:200]}") from None
-    if "blendtorch.recording" not in metadata:
+    if _VERSION not in metadata:
         raise RecordingError("it is an Arrow stream, but not a recording of blendtorch")
-    return metadata, [Column.from_metadata(field.name, field.metadata) for field in schema][len(_FIXED) :]
+    version = check_version(metadata[_VERSION])
+    columns = [Column.from_metadata(name, schema.field(place).metadata) for place, name in enumerate(names)][len(_FIXED) :]
+    if not schema.equals(schema_of(columns, {})):
+        raise RecordingError("its columns are not those of a recording")
+    if metadata.pop(_CHECK, "") != _check(metadata):
+        return {_VERSION: version}, columns
+    return metadata, columns
+
+
+def check_version(text: str) -> str:
+    """Refuse a recording of a version that is not known.
+
+    Raises
+    ------
+    VersionError
+        If it is newer.
+    """
+    number = int(text[:9]) if text.isdecimal() else 0
+    if number > FORMAT_VERSION:
+        raise VersionError(
+            f"it is a recording of version {text[:20]}, and this blendtorch knows versions up to {FORMAT_VERSION}: "
+            "install the version that recorded it, or a newer one"
+        )
+    if number < 1:
+        raise RecordingError(f"its version is {text[:20]!r}")
+    return text
+
+
+def _check(metadata: Mapping[str, str]) -> str:
+    return f"{xxh3_64_intdigest(msgspec.json.encode(sorted(metadata.items()))):016x}"
 
 
 def batch_message(
@@ -152,7 +188,3 @@ def _types_of(column: Column) -> tuple[Any, ...]:
     for size in column.shape[::-1]:
         kinds.insert(0, pa.list_(kinds[0], size))
     return tuple(kinds)
-
-
-def _type_of(column: Column) -> Any:
-    return _types_of(column)[0]

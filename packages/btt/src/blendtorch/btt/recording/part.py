@@ -41,15 +41,17 @@ class PartWriter:
         self.path = path
         self.columns = columns
         self.messages = 0
-        self._fd = fd
+        self._files = (fd, _create_index(path))
+        self._close = weakref.finalize(self, _close, *self._files, os.getpid())
+        self._ends = (0, 0)
         fcntl.flock(fd, fcntl.LOCK_EX)  # readers know by it that more may come
         self._schema = arrow.schema_of(list(columns), metadata)
         schema = arrow.schema_message(self._schema)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-        self._index = os.open(index.path_of(path), flags, 0o666)
-        self._close = weakref.finalize(self, _close, fd, self._index, os.getpid())
-        self._end = self._index_end = 0
-        self._write(schema, index.header(schema))
+        try:
+            self._write(schema, index.header(schema))
+        except RecordingError:
+            remove(path)  # it would be in the way of who tries again
+            raise
 
     def fits(self, fields: Mapping[tuple[str, ...], ArrayField]) -> bool:
         """Whether a message has the array of each column."""
@@ -70,7 +72,7 @@ class PartWriter:
         digest = checksum(time_ns, parts)
         fixed = (frame.index, frame.btid, frame.sequence, time_ns, digest, bytes(parts[0]))
         message = arrow.batch_message(self._schema, fixed, places, buffers, typed)
-        record = index.record(self._end, len(message), frame.index, frame.btid, frame.sequence, time_ns)
+        record = index.record(self._ends[0], len(message), frame.index, frame.btid, frame.sequence, time_ns)
         self._write(message, record.tobytes())
         self.messages += 1
 
@@ -78,21 +80,35 @@ class PartWriter:
         """Close the file; it is complete after each message."""
         self._close()
 
-    def _write(self, message: Any, record: bytes) -> None:
+    def _write(self, *contents: Any) -> None:
+        """Write to the file and to its index; all of it or nothing."""
         try:
-            _write_all(self._fd, message)
-            _write_all(self._index, record)
+            for fd, content in zip(self._files, contents, strict=True):
+                _write_all(fd, content)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._fd, self._end)
-                os.ftruncate(self._index, self._index_end)
+            for fd, end in zip(self._files, self._ends, strict=True):
+                with contextlib.suppress(OSError):
+                    os.ftruncate(fd, end)
             self.close()
             raise RecordingError(
                 f"cannot record to {self.path}: {error.strerror}. What was recorded before is whole, {self.messages} messages "
                 "in this file: make room, and record what comes now under another prefix"
             ) from error
-        self._end += len(message)
-        self._index_end += len(record)
+        self._ends = (self._ends[0] + len(contents[0]), self._ends[1] + len(contents[1]))
+
+
+def remove(path: Path) -> None:
+    """Remove a file and its index."""
+    for each in (path, index.path_of(path)):
+        each.unlink(missing_ok=True)
+
+
+def _create_index(path: Path) -> int:
+    try:
+        return os.open(index.path_of(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        remove(path)
+        raise RecordingError(f"cannot record to {path}: {error.strerror}") from None
 
 
 def _write_all(fd: int, content: Any) -> None:

@@ -15,7 +15,6 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 from blendtorch.btt.recording import arrow, index, layout
-from blendtorch.btt.recording.arrow import FORMAT_VERSION
 from blendtorch.btt.recording.checksum import checksum
 from blendtorch.btt.recording.locks import is_written
 from blendtorch.btt.recording.scanning import scan
@@ -82,9 +81,11 @@ class FileReader:
         self._schema = self._read_schema()
         try:
             metadata, self.columns = arrow.read_schema(self._schema)
+        except VersionError as error:
+            raise VersionError(f"{self.path}: {error}") from None
         except RecordingError as error:
             raise RecordingError(f"{self.path} is no recording: {error}") from None
-        _check_version(self.path, metadata["blendtorch.recording"])
+        self._schema_is_damaged = "blendtorch.id" not in metadata
         self.id = metadata.get("blendtorch.id", "")
         self.version = metadata.get("blendtorch.version", "")
         self.worker = int(text) if (text := metadata.get("blendtorch.worker", "")).isdecimal() else 0
@@ -126,6 +127,8 @@ class FileReader:
     def damages(self) -> list[str]:
         """Say what is wrong with the file; a sentence each. What is wrong with a message is known when it is read."""
         found = []
+        if self._schema_is_damaged:
+            found.append(f"{self.path} is damaged at its beginning: its identity and its categories are not known")
         if self.cut:
             found.append(
                 f"{self.path} is cut: its last {self.cut} bytes are no whole message, as a recorder leaves it that was killed. "
@@ -200,7 +203,15 @@ class FileReader:
 
     @cached_property
     def categories(self) -> dict[int, str] | None:
-        """The names of the categories by their ids; None where they were not known."""
+        """The names of the categories by their ids; None where they were not known.
+
+        Raises
+        ------
+        RecordingError
+            If they are damaged.
+        """
+        if self._schema_is_damaged:
+            raise RecordingError(f"{self.path}: its categories are damaged")
         if self._categories is None:
             return None
         try:
@@ -328,13 +339,3 @@ class FileReader:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_descriptors": {}, "_closers": {}}
-
-
-def _check_version(path: Path, text: str) -> None:
-    if not text.isdecimal() or not int(text[:9]) > 0:
-        raise RecordingError(f"{path} is no recording: its version is {text[:20]!r}")
-    if int(text[:9]) > FORMAT_VERSION:
-        raise VersionError(
-            f"{path} is a recording of version {text[:20]}, and this blendtorch knows versions up to {FORMAT_VERSION}: "
-            "install the version that recorded it, or a newer one"
-        )

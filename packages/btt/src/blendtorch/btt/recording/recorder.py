@@ -44,6 +44,7 @@ class Recorder:
         self._worker = worker
         self._allow_pickle = allow_pickle
         self._part: PartWriter | None = None
+        self._refusal = ""  # why nothing more is recorded
         self._memory: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
 
     def record(self, frame: Frame, categories: Categories = lambda: None) -> None:
@@ -62,21 +63,28 @@ class Recorder:
         EncodeError
             If a value cannot be kept; names its path.
         """
+        if self._refusal:
+            raise RecordingError(self._refusal)
         if not (_fits(frame.btid, 31) and _fits(frame.sequence, 63) and (frame.index is None or _fits(frame.index, 63))):
             raise RecordingError(f"message {frame.sequence} of instance {frame.btid}: its numbers are out of range")
         used = itertools.count()
         parts = wire.encode(frame, _plain, allow_pickle=self._allow_pickle, allocate=lambda size: self._lend(next(used), size))
         fields = wire.array_fields(parts[0])
-        if self._part is None:
-            self._part = self._begin(typed_columns(fields), categories)
-        elif not self._part.fits(fields):
-            columns = fitting(self._part.columns, fields)
-            self._part.close()
-            self._part = self._begin(columns, categories)
-        self._part.append(frame, parts, fields, time.time_ns())
+        try:
+            if self._part is None:
+                self._part = self._begin(typed_columns(fields), categories)
+            elif not self._part.fits(fields):
+                columns = fitting(self._part.columns, fields)
+                self._part.close()
+                self._part = self._begin(columns, categories)
+            self._part.append(frame, parts, fields, time.time_ns())
+        except RecordingError as error:
+            self._refusal = str(error)
+            raise
 
     def close(self) -> None:
         """Close the file."""
+        self._refusal = self._refusal or "this recorder is closed: nothing more can be recorded with it"
         if self._part is not None:
             self._part.close()
 

@@ -3,7 +3,7 @@
 import functools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from blendtorch.core.atomic import write_atomically
 from blendtorch.core.errors import ConfigurationError, PluginError, RecordingError, VersionError
 from blendtorch.core.hooks import hookimpl
 from blendtorch.core.interfaces import Writer
+from blendtorch.core.labels import LabelledPicture
+from blendtorch.core.selection import LabelOptions, labelled_pictures
 from torch.utils.data import get_worker_info
 
 PREFIX = "recording"
@@ -31,6 +33,7 @@ class RecordingWriter(Writer):
 
     name = "recording"
     interface = 1
+    gathers = True
 
     def open(self, folder: Path) -> None:
         """Make the folder, if it is not there, and look at what is in it.
@@ -85,10 +88,25 @@ class RecordingWriter(Writer):
         self._written.add(frame.index)
         self._count += 1
 
-    def finish(self, categories: Mapping[int, str]) -> None:
+    def finish(self, categories: Mapping[int, str]) -> Sequence[str]:
         """Write the names of the categories beside the recording, `{"1": "bracket"}`."""
         named = {str(number): categories[number] for number in sorted(categories)}
         write_atomically(self._folder / CATEGORIES, msgspec.json.format(msgspec.json.encode(named)) + b"\n")
+        return ()
+
+    def read(self, index: int) -> Sequence[LabelledPicture]:
+        """Read a sample back, with all its objects.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it is not there.
+        """
+        self.written()
+        for reader in self._readers.values():
+            if len(found := (reader.indexes == index).nonzero()[0]):
+                return labelled_pictures(reader[int(found[0])], LabelOptions())
+        raise FileNotFoundError(f"{self._folder} has no sample {index}")
 
     def clear(self) -> None:
         """Remove the files of the recording and the names of the categories."""

@@ -55,10 +55,47 @@ def blendtorch_register_annotators():
 """
 
 
+TELLING = """
+from blendtorch.core import Writer, hookimpl
+from blendtorch.core.selection import LabelOptions, require_labels, split_of, tell
+
+class Telling(Writer):
+    \"\"\"Needs boxes, divides samples, and says something in the end.\"\"\"
+    name = "telling"
+    interface = 1
+    Options = LabelOptions
+
+    def check(self, names):
+        require_labels(names, self.options, masks=False)
+
+    def open(self, folder):
+        self.folder = folder
+
+    def written(self):
+        return frozenset(int(path.name.split(".")[0]) for path in self.folder.glob("*.txt"))
+
+    def write(self, sample):
+        part = split_of(sample["meta"], self.options.split)
+        (self.folder / f"{sample['meta']['index']}.{part}.txt").touch()
+
+    def finish(self, categories):
+        return [tell({"they are small": 3}, f"objects of {sorted(categories.values())} are left out")]
+
+    def clear(self):
+        for path in self.folder.glob("*.txt"):
+            path.unlink()
+
+@hookimpl
+def blendtorch_register_writers():
+    return Telling
+"""
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A folder with a configuration, `run.yaml`, and the plug-in that it names."""
     folder = tmp_path_factory.mktemp("generate")
+    (folder / "telling.py").write_text(TELLING)
     (folder / "run.yaml").write_text(CONFIGURATION)
     (folder / "slow.py").write_text(SLOW)
     return folder
@@ -301,6 +338,37 @@ def test_what_cannot_be_written_ends_the_run_with_the_reason(run, home):
     assert (home / "readonly" / "0.txt").exists()
 
 
+def test_samples_are_divided_as_their_writer_is_told_and_it_has_the_last_word(run, home):
+    folder = home / "divided"
+    arguments = ("--config", "run.yaml", "--count", 2, "-o", folder, "--workers", 1, "--plugin", "telling.py", "--loose")
+    code, said = run(*arguments, "--format", "telling", "--split", "train=0,val=1")
+    assert code == 0, said
+    assert {path.name for path in folder.glob("*.txt")} == {"0.val.txt", "1.val.txt"}
+    told = "3 objects of ['Cube'] are left out: 3 they are small"
+    assert told in said.splitlines()
+    (versions,) = json.loads((folder / "versions.json").read_text())
+    assert versions["categories"] == {"1": "Cube"}
+    assert versions["writer"]["split"] == {"train": 0, "val": 1}
+    code, said = run(*arguments, "--format", "telling")
+    assert code == 2
+    assert (
+        "has samples of another configuration:\n  format.split.train: 0.0 there, 1.0 here\n  format.split.val: 1.0 there"
+        in said
+    )
+    code, said = run(*arguments[:-1])
+    assert (code, "\n  format: 'telling' there, 'images' here\n" in said) == (2, True)
+    code, said = run(*arguments, "--format", "{name: telling, split: {val: 1, train: 0}}")
+    assert code == 0, "the same, whatever the order"
+    assert told in said.splitlines()
+    versions["writer"].pop("min_pixels")
+    (folder / "versions.json").write_text(json.dumps([versions]))
+    assert run(*arguments, "--format", "telling", "--split", "train=0,val=1")[0] == 0, (
+        "an option of a newer version of a writer"
+    )
+    assert run(*arguments, "--format", "telling", "--overwrite")[0] == 0
+    assert {path.name for path in folder.glob("*.txt")} == {"0.train.txt", "1.train.txt"}
+
+
 @pytest.mark.blender
 def test_what_fails_in_blender_ends_the_command(home, command):
     """Its workers leave signals to the main process, and are gone nevertheless."""
@@ -322,6 +390,7 @@ def test_a_preview_draws_every_label_and_makes_no_samples(run, home):
     assert width / height == pytest.approx(3 * 64 / (3 * 48), rel=0.01), "image, boxes and depth of three samples"
 
 
+AS_THE_SCENE_HAS_IT = "resolution=null"
 WRONG = {
     "nothing to render": ([], "name models or a scene, or a configuration with --config"),
     "no folder": (["--config", "run.yaml", "--count", 3], "say where to write, with -o FOLDER"),
@@ -344,6 +413,39 @@ WRONG = {
     "no such format": (
         ["--config", "run.yaml", "-o", "x", "--count", 3, "--format", "image"],
         "--format: there is no writer 'image'",
+    ),
+    "no split": (
+        ["--config", "run.yaml", "-o", "x", "--count", 3, "--split", "train=1"],
+        "--split: the format 'images' does not divide samples into parts: leave --split out",
+    ),
+    "no loose boxes": (
+        ["--config", "run.yaml", "-o", "x", "--count", 3, "--loose"],
+        "--loose: the format 'images' has no labels that could be loose",
+    ),
+    "half a split": (
+        ["--config", "run.yaml", "-o", "x", "--count", 3, "--split", "train=0.9,val"],
+        "--split train=0.9,val: expected names and the part of the episodes that each gets: --split train=0.9,val=0.1",
+    ),
+    "labels that are not made": (
+        [
+            "--config",
+            "run.yaml",
+            "-o",
+            "x",
+            "--count",
+            3,
+            "--plugin",
+            "telling.py",
+            "--format",
+            "telling",
+            "--set",
+            AS_THE_SCENE_HAS_IT,
+        ],
+        "--format: writer 'telling': the samples have no boxes2d_tight, visibility, which it needs: add them",
+    ),
+    "a wrong part": (
+        ["--config", "run.yaml", "-o", "x", "--count", 3, "--plugin", "telling.py", "--format", "telling", "--split", "a b=1"],
+        "split: 'a b' names files: use letters, digits, _ and - - at `--format`",
     ),
     "no such scene": (["--config", "run.yaml", "-o", "x", "--count", 3, "--set", "scene=nowhere.blend"], "nowhere.blend"),
     "what is not shown": (

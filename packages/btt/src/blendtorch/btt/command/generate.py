@@ -5,8 +5,10 @@ import sys
 from typing import Any
 
 import msgspec
+from blendtorch.btt.command.format_arguments import add_format_arguments
 from blendtorch.btt.configuration import load_configuration, parse_yaml
 from blendtorch.btt.generation.arguments import check_arguments
+from blendtorch.btt.generation.format import parse_split
 from blendtorch.btt.generation.overrides import override, split
 from blendtorch.btt.generation.plan import Plan, make_plan
 from blendtorch.btt.generation.preset import make_preset
@@ -33,6 +35,12 @@ if nothing had happened. A folder that has samples of another configuration is r
 Job arrays of a cluster, all into one folder or each into its own; the samples are the same as those of one run:
 
     blendtorch generate --config run.yaml --start $((SLURM_ARRAY_TASK_ID*1000)) --count 1000 -o data
+
+In the format of another tool, divided by episodes so that nothing leaks from one part to another; `blendtorch plugins` lists
+the writers. What is made with --format recording can be exported to any of them later: `blendtorch export`.
+
+    blendtorch generate --config run.yaml --format coco --split train=0.9,val=0.1 -o data
+    blendtorch generate --config run.yaml --format '{name: coco, min_visibility: 0.2}' -o data
 
 What the folder has beside the samples: configuration.yaml, which makes them again, and versions.json.
 
@@ -76,9 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="remove what blendtorch has written into the folder, and begin anew"
     )
-    parser.add_argument(
-        "--format", metavar="NAME", default="images", help="what writes: a writer's name, or {name: ..., options}"
-    )
+    add_format_arguments(parser, default="images")
     parser.add_argument("--instances", metavar="N", type=int, help="Blender processes (default: the configuration's, or 1)")
     parser.add_argument("--workers", metavar="N", type=int, help="processes that write (default: by the number of CPUs)")
     parser.add_argument(
@@ -101,7 +107,10 @@ def run(options: argparse.Namespace) -> int:
         if options.workers is not None and options.workers < 0:
             raise ConfigurationError(f"--workers is {options.workers}: expected 0 or more")
         written_as = parse_yaml(options.format, "--format")
-        plan = make_plan(configuration, origin, options.output, written_as, options.workers, options.overwrite)
+        split = None if options.split is None else parse_split(options.split)
+        plan = make_plan(
+            configuration, origin, options.output, written_as, options.workers, options.overwrite, split, options.loose
+        )
     except BlendtorchError as error:
         _say(f"blendtorch generate: {error}")
         return _WRONG
@@ -114,6 +123,8 @@ def run(options: argparse.Namespace) -> int:
         ) from error
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(summary)).decode())
+    for notice in summary.notices:
+        _say(notice)
     _say(_last_line(summary))
     return summary.exit_code
 

@@ -1,11 +1,12 @@
-"""What a run will take on disk, before it starts."""
+"""What samples have, and what they will take on disk, before the first is written."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from blendtorch.core.composition import Composition
-from blendtorch.core.configuration import RunConfiguration
 from blendtorch.core.errors import ConfigurationError
 from blendtorch.core.interfaces import Writer
 from blendtorch.core.payload import ArraySpec
@@ -16,37 +17,65 @@ _ANY = 32  # stands for a size that nobody knows before the first frame
 _UNITS = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 
 
-def shapes_of(composition: Composition, configuration: RunConfiguration, objects: int) -> Shapes | None:
-    """List the arrays of a sample.
+def arrays_of(composition: Composition, cameras: Sequence[str]) -> dict[str, ArraySpec]:
+    """List the arrays of a sample, as the plug-ins of a run declare them.
 
     Parameters
     ----------
     composition : Composition
-    configuration : RunConfiguration
+    cameras : sequence of str
+        Of the run.
+
+    Returns
+    -------
+    dict of str to ArraySpec
+        By the names that writers use: `image`, `boxes2d_tight.xyxy`.
+    """
+    first, *others = composition.renderers
+    groups: list[tuple[str, Mapping[str, ArraySpec]]] = [("", first.plugin.emits)]
+    groups += [(f"{part.label}.", part.plugin.emits) for part in others]
+    groups += [(f"{part.label}.", part.plugin.emits) for part in composition.annotators if part.asked]
+    views = ["", *(f"{camera}." for camera in cameras[1:])]
+    return {f"{view}{group}{name}": spec for view in views for group, emits in groups for name, spec in emits.items()}
+
+
+def shapes_of(arrays: Mapping[str, ArraySpec], resolution: tuple[int, int], objects: int) -> Shapes:
+    """Give arrays that are declared their sizes.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ArraySpec
+    resolution : tuple of int
+        Width and height of pictures.
     objects : int
         Of interest, at most; what is known of it before the scene is opened.
 
     Returns
     -------
-    dict of str to tuple, or None
-        Shape and dtype by the names that writers use: `image`, `boxes2d_tight.xyxy`. None where the size of the pictures is the
-        scene's, and unknown.
+    dict of str to tuple
+        Shape and dtype by names.
     """
-    if configuration.resolution is None:
-        return None
-    width, height = configuration.resolution
+    width, height = resolution
     sizes = {"width": width, "height": height, "objects": objects}
-    first, *others = composition.renderers
-    groups: list[tuple[str, Mapping[str, ArraySpec]]] = [("", first.plugin.emits)]
-    groups += [(f"{part.label}.", part.plugin.emits) for part in others]
-    groups += [(f"{part.label}.", part.plugin.emits) for part in composition.annotators if part.asked]
-    views = ["", *(f"{camera}." for camera in configuration.cameras[1:])]
-    return {
-        f"{view}{group}{name}": (tuple(_size(size, sizes) for size in spec.shape), spec.dtype)
-        for view in views
-        for group, emits in groups
-        for name, spec in emits.items()
-    }
+    return {name: (tuple(_size(size, sizes) for size in spec.shape), spec.dtype) for name, spec in arrays.items()}
+
+
+def shapes_in(sample: Mapping[str, Any]) -> Shapes:
+    """List the arrays of a sample that is there, but for `objects` and `meta`.
+
+    Examples
+    --------
+    >>> shapes_in({"image": np.zeros((4, 6, 3), np.uint8), "depth": {"depth": np.ones((4, 6))}, "meta": {"index": 3}})
+    {'image': ((4, 6, 3), 'uint8'), 'depth.depth': ((4, 6), 'float64')}
+    """
+    found: Shapes = {}
+    for name, value in sample.items():
+        if isinstance(value, Mapping) and name not in ("objects", "meta"):
+            found |= {f"{name}.{field}": shape for field, shape in shapes_in(value).items()}
+        elif hasattr(value, "__array__"):
+            array = np.asarray(value)
+            found[name] = (array.shape, array.dtype.name if array.dtype.kind in "biufc" else array.dtype.str)
+    return found
 
 
 def check_space(folder: Path, writer: Writer, shapes: Shapes, samples: int) -> int:
@@ -76,8 +105,7 @@ def check_space(folder: Path, writer: Writer, shapes: Shapes, samples: int) -> i
     if needed > free:
         raise ConfigurationError(
             f"{samples} samples take about {in_units(needed)}, {in_units(each)} each, and the disk of {folder} has "
-            f"{in_units(free)} left: free some, name a folder on another disk with -o, or ask for a smaller count or "
-            "resolution, or for fewer annotators"
+            f"{in_units(free)} left: free some, name a folder on another disk with -o, or ask for fewer or smaller samples"
         )
     return needed
 

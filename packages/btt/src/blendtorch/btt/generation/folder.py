@@ -3,19 +3,20 @@
 import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import yaml
 from blendtorch.btt.configuration import load_configuration
+from blendtorch.btt.generation.format import Format
 from blendtorch.btt.generation.normalization import differences
 from blendtorch.core.atomic import write_atomically
 from blendtorch.core.errors import ConfigurationError
 from blendtorch.core.interfaces import Writer
 
-CONFIGURATION, VERSIONS, PREVIEW = "configuration.yaml", "versions.json", "preview.png"
+CONFIGURATION, VERSIONS, PREVIEW, RECORDING = "configuration.yaml", "versions.json", "preview.png", "recording.json"
 _HEAD = """\
 # What these samples were made of; blendtorch generate has written it. To make the same ones again:
 #
@@ -34,7 +35,8 @@ class Versions(msgspec.Struct, frozen=True, kw_only=True):
     trainer : dict of str to str
         Versions of Python, torch, blendtorch and the writer's distribution, where they were written.
     blender : dict of str to str
-        Of Blender, its Python, blendtorch and the distributions of the plug-ins, where they were rendered.
+        Of Blender, its Python, blendtorch and the distributions of the plug-ins, where they were rendered. Empty until the
+        first sample has said it.
     writer : dict
         The format's name and its options.
     files : dict of str to str
@@ -48,6 +50,21 @@ class Versions(msgspec.Struct, frozen=True, kw_only=True):
     writer: dict[str, Any]
     files: dict[str, str] = {}
     categories: dict[int, str] = {}
+
+
+class ExportedRecording(msgspec.Struct, frozen=True, kw_only=True):
+    """What a folder was exported from.
+
+    Attributes
+    ----------
+    recording : str
+        Where it was: a prefix, a folder or a file.
+    ids : tuple of str
+        Of the recordings in it, sorted.
+    """
+
+    recording: str
+    ids: tuple[str, ...]
 
 
 def checksums(normal: Mapping[str, Any]) -> dict[str, str]:
@@ -68,7 +85,7 @@ def checksums(normal: Mapping[str, Any]) -> dict[str, str]:
 
 
 class DataFolder:
-    """A folder of samples, with `configuration.yaml` and `versions.json`.
+    """A folder of samples, with `configuration.yaml` and `versions.json`, and `recording.json` where they were exported.
 
     Several runs may write into it at the same time: each file is replaced as a whole, and what two write is the same.
 
@@ -82,6 +99,7 @@ class DataFolder:
         self.configuration = self.path / CONFIGURATION
         self.versions = self.path / VERSIONS
         self.preview = self.path / PREVIEW
+        self.recording = self.path / RECORDING
 
     def make(self) -> None:
         """Make it, and try whether it can be written to.
@@ -100,7 +118,7 @@ class DataFolder:
                 f"-o {self.path}: cannot write there ({error.strerror or error}): name another folder, or change who may write"
             ) from None
 
-    def check(self, normal: Mapping[str, Any], files: Mapping[str, str]) -> None:
+    def check(self, normal: Mapping[str, Any], files: Mapping[str, str], written_as: Format) -> None:
         """Refuse to mix two data sets.
 
         Parameters
@@ -109,6 +127,7 @@ class DataFolder:
             The description of the run, in its normal form.
         files : mapping of str to str
             Checksums of the files that it names.
+        written_as : Format
 
         Raises
         ------
@@ -120,13 +139,30 @@ class DataFolder:
         found = differences(load_configuration(self.configuration), normal)
         made_of = {path: digest for each in self.read_versions() for path, digest in each.files.items()}
         found += [f"{path}: the file has changed" for path, digest in files.items() if made_of.get(path, digest) != digest]
+        found += self.other_formats(written_as)
         if found:
-            more = [f"and {len(found) - _MOST_NAMED} more"] if len(found) > _MOST_NAMED else []
-            listed = "".join(f"\n  {each}" for each in [*found[:_MOST_NAMED], *more])
-            raise ConfigurationError(
-                f"{self.path} has samples of another configuration:{listed}\n"
-                "Name another folder with -o, go on with what is there by the same arguments, or replace it with --overwrite"
-            )
+            raise ConfigurationError(self.refusal("another configuration", found))
+
+    def other_formats(self, written_as: Format) -> list[str]:
+        """Name what the writer of the samples that are there had otherwise."""
+        return list(dict.fromkeys(text for each in self.read_versions() for text in written_as.differences(each.writer)))
+
+    def refusal(self, what: str, found: Sequence[str]) -> str:
+        """Write the sentence that refuses to mix what is there with something else.
+
+        Parameters
+        ----------
+        what : str
+            That there are samples of.
+        found : sequence of str
+            The differences.
+        """
+        more = [f"and {len(found) - _MOST_NAMED} more"] if len(found) > _MOST_NAMED else []
+        listed = "".join(f"\n  {each}" for each in [*found[:_MOST_NAMED], *more])
+        return (
+            f"{self.path} has samples of {what}:{listed}\n"
+            "Name another folder with -o, go on with what is there by the same arguments, or replace it with --overwrite"
+        )
 
     def note_configuration(self, normal: Mapping[str, Any]) -> None:
         """Write down what the samples are made of; the range of those that are there already is kept.
@@ -156,8 +192,21 @@ class DataFolder:
         except msgspec.DecodeError as error:
             raise ConfigurationError(f"{self.versions} is not what blendtorch has written: {error}") from None
 
+    def note_beginning(self, versions: Versions) -> None:
+        """Write down, before the first sample, what is known already of what makes samples; nothing where there are some.
+
+        Raises
+        ------
+        ConfigurationError
+            If it cannot be written.
+        """
+        if not self.read_versions():
+            self._write_versions([versions])
+
     def note_versions(self, versions: Versions) -> list[Versions]:
         """Write down what makes samples; returns what made others before, where that was something else.
+
+        Entries that differ in categories alone become one.
 
         Raises
         ------
@@ -165,10 +214,62 @@ class DataFolder:
             If it cannot be written.
         """
         known = self.read_versions()
-        others = [each for each in known if each != versions]
-        if len(others) == len(known):
-            _write(self.versions, msgspec.json.format(msgspec.json.encode([*known, versions])) + b"\n")
+        others = [each for each in known if each.blender]
+        for each in others:
+            if msgspec.structs.replace(each, categories=versions.categories) == versions:
+                others.remove(each)
+                versions = msgspec.structs.replace(versions, categories={**each.categories, **versions.categories})
+                break
+        if known != [*others, versions]:
+            self._write_versions([*others, versions])
         return others
+
+    def _write_versions(self, versions: Sequence[Versions]) -> None:
+        _write(self.versions, msgspec.json.format(msgspec.json.encode(versions)) + b"\n")
+
+    @property
+    def categories(self) -> dict[int, str]:
+        """What the objects in the samples are labelled as, by their ids."""
+        return {number: name for each in self.read_versions() for number, name in each.categories.items()}
+
+    def read_recording(self) -> ExportedRecording | None:
+        """Read what recording the samples were exported from; None where they were not.
+
+        Raises
+        ------
+        ConfigurationError
+            If the file is damaged.
+        """
+        try:
+            return msgspec.json.decode(self.recording.read_bytes(), type=ExportedRecording)
+        except FileNotFoundError:
+            return None
+        except msgspec.DecodeError as error:
+            raise ConfigurationError(f"{self.recording} is not what blendtorch has written: {error}") from None
+
+    def note_recording(self, exported: ExportedRecording) -> None:
+        """Write down what recording the samples are exported from.
+
+        Raises
+        ------
+        ConfigurationError
+            If it cannot be written.
+        """
+        _write(self.recording, msgspec.json.format(msgspec.json.encode(exported)) + b"\n")
+
+    def copy_configuration(self, other: Self) -> None:
+        """Take over what samples of another folder were made of.
+
+        Raises
+        ------
+        ConfigurationError
+            If it cannot be read or written.
+        """
+        try:
+            content = other.configuration.read_bytes()
+        except OSError as error:
+            raise ConfigurationError(f"cannot read {other.configuration}: {error.strerror or error}") from None
+        _write(self.configuration, content)
 
     def clear(self, writer: Writer) -> None:
         """Remove what was written here, and leave everything else.
@@ -183,9 +284,8 @@ class DataFolder:
         ConfigurationError
             If the writer does not know what it wrote.
         """
-        self.configuration.unlink(missing_ok=True)
-        self.versions.unlink(missing_ok=True)
-        self.preview.unlink(missing_ok=True)
+        for path in (self.configuration, self.versions, self.preview, self.recording):
+            path.unlink(missing_ok=True)
         writer.clear()
 
 

@@ -68,7 +68,7 @@ def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     >>> differences({"seed": 1, "count": 5, "cameras": ["A"]}, {"seed": 2, "count": 9, "cameras": ["A"]})
     ['seed: 1 there, 2 here']
     """
-    return list(_differences(_comparable(there), _comparable(here), ""))
+    return list(unequal(_comparable(there), _comparable(here), ""))
 
 
 def _comparable(normal: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,13 +81,14 @@ def _comparable(normal: Mapping[str, Any]) -> dict[str, Any]:
     return compared
 
 
-def _differences(there: Any, here: Any, path: str) -> Iterator[str]:
+def unequal(there: Any, here: Any, path: str) -> Iterator[str]:
+    """Name what two values of plain data differ in, by their paths."""
     if isinstance(there, dict) and isinstance(here, dict):
         for key in dict.fromkeys([*there, *here]):
-            yield from _differences(there.get(key), here.get(key), f"{path}.{key}" if path else key)
+            yield from unequal(there.get(key), here.get(key), f"{path}.{key}" if path else key)
     elif isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
         for number, (first, second) in enumerate(zip(there, here, strict=True)):
-            yield from _differences(first, second, f"{path}[{number}]")
+            yield from unequal(first, second, f"{path}[{number}]")
     elif there != here:
         yield f"{path}: {_short(there)} there, {_short(here)} here"
 

@@ -4,19 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 from blendtorch.btt.cpus import allowed_cpus
 from blendtorch.btt.generation.arguments import check_arguments
-from blendtorch.btt.generation.estimate import check_space, in_units, shapes_of
+from blendtorch.btt.generation.estimate import arrays_of, check_space, in_units, shapes_of
 from blendtorch.btt.generation.folder import DataFolder, checksums
+from blendtorch.btt.generation.format import Format, find_format
 from blendtorch.btt.generation.normalization import normalized
 from blendtorch.btt.generation.writing import WriterInFolder, named
 from blendtorch.btt.streaming import Stream, stream
 from blendtorch.core.composition import Composition, compose
-from blendtorch.core.configuration import Entry, RunConfiguration, entries, read_options
+from blendtorch.core.configuration import Entry, RunConfiguration
 from blendtorch.core.discovery import Catalogue
-from blendtorch.core.errors import ConfigurationError, PluginError
-from blendtorch.core.interfaces import Writer
+from blendtorch.core.errors import ConfigurationError
+from blendtorch.core.payload import ArraySpec
 
 # Of a stream: samples that are written are made once, whoever trains with them.
 _NOT_FOR_FILES = ("epoch", "epoch_size", "shard", "exclude")
@@ -37,12 +37,9 @@ class Plan:
         The description, in its normal form.
     folder : DataFolder
     writer : WriterInFolder
-    format : dict
-        Name and options of the writer.
+    format : Format
     files : dict of str to str
         Checksums of the files that the data are made of.
-    source : str
-        What has the writer: its distribution with its version, or a file.
     written : frozenset of int
         Samples that are there already, of this range.
     workers : int
@@ -57,8 +54,7 @@ class Plan:
     normal: dict[str, Any]
     folder: DataFolder
     writer: WriterInFolder
-    format: dict[str, Any]
-    source: str
+    format: Format
     files: dict[str, str]
     written: frozenset[int]
     workers: int
@@ -82,6 +78,8 @@ def make_plan(
     written_as: Entry = "images",
     workers: int | None = None,
     overwrite: bool = False,
+    split: Mapping[str, float] | None = None,
+    loose: bool = False,
 ) -> Plan:
     """Check everything that can be checked before the first frame.
 
@@ -100,6 +98,8 @@ def make_plan(
     workers : int, optional
         Processes that write. Default: by the number of CPUs.
     overwrite : bool
+    split, loose
+        Options of the writer.
 
     Raises
     ------
@@ -111,14 +111,16 @@ def make_plan(
     normal = normalized(arguments, catalogue)
     made = stream(**arguments, shard=(0, 1))  # checks the rest: scene, plug-ins together, Blender
     composition = compose(made.configuration, catalogue)
-    cls, options, source = _writer(written_as, catalogue)
+    written = find_format(written_as, catalogue, split, loose)
+    arrays = arrays_of(composition, made.configuration.cameras)
+    written.check(arrays)
     folder = DataFolder(output)
     folder.make()
-    writer = WriterInFolder(cls, options, folder.path)
+    writer = written.into(folder.path)
     files = checksums(normal)
     there: frozenset[int] = frozenset()
     if not overwrite:
-        folder.check(normal, files)
+        folder.check(normal, files, written)
         with named(writer.open(), "list what is there"):
             there = writer.open().written()
     if there and not folder.configuration.exists():
@@ -133,13 +135,12 @@ def make_plan(
         normal=normal,
         folder=folder,
         writer=writer,
-        format={"name": cls.name, **msgspec.to_builtins(options)},
-        source=source,
+        format=written,
         files=files,
         written=there.intersection(range(arguments["start"], arguments["start"] + arguments["count"])),
         workers=max(1, min(4, allowed_cpus() // 2)) if workers is None else workers,
     )
-    _check_space(plan, writer.open())
+    _check_space(plan, arrays)
     if overwrite:  # now that nothing else can be wrong
         with named(writer.open(), "remove what is there"):
             folder.clear(writer.open())
@@ -165,25 +166,13 @@ def check_generation(configuration: Mapping[str, Any], origin: str) -> dict[str,
     return arguments
 
 
-def _writer(written_as: Entry, catalogue: Catalogue) -> tuple[type[Writer], Any, str]:
-    (entry,) = entries([written_as], "--format")
-    try:
-        found = catalogue.find("writer", entry.name)
-    except PluginError as error:
-        raise PluginError(f"--format: {error}") from None
-    if not issubclass(found.cls, Writer):
-        raise PluginError(f"--format: {entry.name!r} is no writer")
-    source = f"{found.source.distribution} {found.source.version}" if found.source.distribution else found.source.module
-    return found.cls, read_options(found.cls, entry.options, "--format"), source
-
-
-def _check_space(plan: Plan, writer: Writer) -> None:
-    most = sum(_most(asset.get("count", 1)) for asset in plan.arguments.get("assets", ()) if isinstance(asset, dict))
-    shapes = shapes_of(plan.composition, plan.configuration, most or _OBJECTS)
-    if shapes is None:
+def _check_space(plan: Plan, arrays: Mapping[str, ArraySpec]) -> None:
+    if plan.configuration.resolution is None:
         plan.notices.append("What the samples take on disk is not known before: give a resolution to have it checked")
         return
-    needed = check_space(plan.folder.path, writer, shapes, plan.arguments["count"] - len(plan.written))
+    most = sum(_most(asset.get("count", 1)) for asset in plan.arguments.get("assets", ()) if isinstance(asset, dict))
+    shapes = shapes_of(arrays, plan.configuration.resolution, most or _OBJECTS)
+    needed = check_space(plan.folder.path, plan.writer.open(), shapes, plan.arguments["count"] - len(plan.written))
     if needed:
         plan.notices.append(f"They take about {in_units(needed)} on disk")
 

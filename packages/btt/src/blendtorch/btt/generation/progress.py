@@ -1,86 +1,66 @@
-"""How far a run is: on a terminal a bar and what each instance does, elsewhere a line now and then."""
+"""How far something is that takes long: on a terminal a bar, elsewhere a line now and then."""
 
-import re
 import sys
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Generic, Self, TypeVar
 
 import msgspec
-from blendtorch.btt.dataset import RemoteIterableDataset
-from blendtorch.core.launch import InstanceFiles
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-State = Literal["starting", "running", "starting again", "ended", "failed"]
-
 _LOOK_S = 0.5  # between two looks
 _IN_LINES_S = 30.0  # between two lines
 _WINDOW_S = 60.0  # rates are of so long: a picture may take ten seconds
-_DEVICE = re.compile(r"Renderer (\S+) renders on: (.*)")
-_BOTTLENECK = {"Blender": "Blender renders as fast as it can", "trainer": "writing is slower than rendering: more --workers"}
-
-
-class InstanceView(msgspec.Struct, frozen=True, kw_only=True):
-    """What one Blender does.
-
-    Attributes
-    ----------
-    number : int
-    state : str
-    device : str
-        What it renders on, as its renderer says; empty before the first picture.
-    images : int
-        That came from it.
-    restarts : int
-        After it had failed, died or hung.
-    """
-
-    number: int
-    state: State
-    device: str
-    images: int
-    restarts: int
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a run is.
+    """How far it is.
 
     Attributes
     ----------
     done, total : int
-        Samples, with those of runs before.
-    images_per_s : float
+        With what was done before.
+    what : str
+        Of which there are so many.
+    per_s : float
         Over the last minute.
     left_s : float or None
-        None before the first sample.
+        None before the first one.
     bottleneck : str
         Who keeps the other waiting, in words; empty where nobody knows.
-    instances : tuple of InstanceView
     """
 
     done: int
     total: int
-    images_per_s: float
+    what: str
+    per_s: float
     left_s: float | None
-    bottleneck: str
-    instances: tuple[InstanceView, ...]
+    bottleneck: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.done} of {self.total} images"
-        if self.left_s is not None:
-            text += f", {self.images_per_s:.3g} images/s, {duration(self.left_s)} left"
-        for each in self.instances:
-            device = f" on {each.device}" if each.device else ""
-            text += f"; instance {each.number} {each.state}{device}" + (f", {each.restarts} restarts" if each.restarts else "")
-        return text + (f"; {self.bottleneck}" if self.bottleneck else "")
+        return self.head() + (f"; {self.bottleneck}" if self.bottleneck else "")
+
+    def head(self) -> str:
+        """Say how far it is, and how fast."""
+        return f"{self.done} of {self.total} {self.what}" + (f", {rate}" if (rate := self.rate()) else "")
+
+    def rate(self) -> str:
+        """Say how fast it is; nothing before the first one."""
+        return "" if self.left_s is None else f"{self.per_s:.3g} {self.what}/s, {duration(self.left_s)} left"
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Describe who takes part, for the lines below the bar."""
+        return []
+
+
+S_co = TypeVar("S_co", bound=Snapshot, covariant=True)
 
 
 def duration(seconds: float) -> str:
@@ -96,81 +76,66 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-class Observer:
-    """Makes snapshots of a run. `count` is for one thread, `look` for one, perhaps another.
+class Counter(ABC, Generic[S_co]):
+    """Counts. `count` is for one thread, `look` for one, perhaps another.
 
     Parameters
     ----------
-    dataset : RemoteIterableDataset
-    launch_folder : Path
     total, before : int
-        Samples of the run, and those of them that were there before it.
+        How many there will be, and those of them that were there before.
+    what : str
+        Of what.
     """
 
-    def __init__(self, dataset: RemoteIterableDataset, launch_folder: Path, total: int, before: int) -> None:
-        self._dataset = dataset
-        self._files = [InstanceFiles(launch_folder, number) for number in range(len(dataset.addresses))]
+    def __init__(self, total: int, before: int, what: str) -> None:
         self._total = total
         self._done = before
+        self._what = what
         self._counts: deque[tuple[float, int]] = deque()  # when there were how many, within the window
-        self._bottleneck = ""
-        self._restarts = [0] * len(self._files)
-        self._images_before = [0] * len(self._files)  # when it was started last
 
-    def count(self) -> None:
-        """Count a sample that was written."""
+    def count(self, number: int = 1) -> None:
+        """Count some that are done."""
         now = time.monotonic()
-        self._done += 1
+        self._done += number
         self._counts.append((now, self._done))
         while len(self._counts) > 2 and self._counts[1][0] < now - _WINDOW_S:
             self._counts.popleft()
 
-    def look(self) -> Snapshot:
-        """Look."""
+    def counted(self) -> Snapshot:
+        """Say how far it is."""
         done, counts, rate = self._done, list(self._counts), 0.0
-        if len(counts) > 1:  # from one sample to another: the start of Blender does not count
+        if len(counts) > 1:  # from one to another: the start, of Blender for example, does not count
             (since, before), (until, after) = counts[0], counts[-1]
             waiting = time.monotonic() - until if done < self._total else 0.0
             usual = (until - since) / (after - before)
-            rate = (after - before) / (until - since + max(0.0, waiting - usual))
-        stats = self._dataset.stats()
-        if done < self._total:  # in the end Blender waits until all has arrived
-            self._bottleneck = _BOTTLENECK.get(stats.bottleneck or "", "")
-        pairs = zip(self._files, stats.instances, strict=True)
+            rate = (after - before) / max(1e-9, until - since + max(0.0, waiting - usual))
         return Snapshot(
             done=done,
             total=self._total,
-            images_per_s=rate,
+            what=self._what,
+            per_s=rate,
             left_s=(self._total - done) / rate if rate > 0 else None,
-            bottleneck=self._bottleneck,
-            instances=tuple(self._view(number, files, each.frames) for number, (files, each) in enumerate(pairs)),
         )
 
-    def _view(self, number: int, files: InstanceFiles, images: int) -> InstanceView:
-        report, restarts, code = files.read_report(), files.read_restarts(), files.read_exit_code()
-        if (again := restarts.failures + restarts.recycled) != self._restarts[number]:
-            self._restarts[number], self._images_before[number] = again, images
-        state: State = "running"
-        if code is not None:
-            state = "failed" if code else "ended"
-        elif images == self._images_before[number]:
-            state = "starting again" if again else "starting"
-        devices = [match[2] for match in map(_DEVICE.match, report.summary) if match]
-        return InstanceView(
-            number=number,
-            state=state,
-            device=", ".join(dict.fromkeys(devices)),
-            images=images,
-            restarts=restarts.failures,
-        )
+    @abstractmethod
+    def look(self) -> S_co:
+        """Look."""
 
 
-class Progress(ABC):
-    """Shows, from a thread of its own, what an observer sees; inside a `with` block.
+class Count(Counter[Snapshot]):
+    """Counts, and nothing else."""
+
+    def look(self) -> Snapshot:
+        """Look."""
+        return self.counted()
+
+
+class Progress(ABC, Generic[S_co]):
+    """Shows, from a thread of its own, what a counter sees; inside a `with` block.
 
     Parameters
     ----------
-    observer : Observer
+    counter : Counter
     every_s : float
 
     Attributes
@@ -179,10 +144,10 @@ class Progress(ABC):
         What was shown last.
     """
 
-    def __init__(self, observer: Observer, every_s: float) -> None:
-        self._observer = observer
+    def __init__(self, counter: Counter[S_co], every_s: float) -> None:
+        self._counter = counter
         self._every_s = every_s
-        self.last = observer.look()
+        self.last = counter.look()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="blendtorch-progress", daemon=True)
 
@@ -195,13 +160,13 @@ class Progress(ABC):
         """Show a last time."""
         self._over.set()
         self._thread.join()
-        self.last = self._observer.look()
+        self.last = self._counter.look()
         self.show(self.last)
 
     def _watch(self) -> None:
         due = 0.0
         while True:
-            self.last = self._observer.look()  # often: who waits for whom is a matter of seconds
+            self.last = self._counter.look()  # often: who waits for whom is a matter of seconds
             if time.monotonic() >= due:
                 self.show(self.last)
                 due = time.monotonic() + self._every_s
@@ -213,22 +178,22 @@ class Progress(ABC):
         """Show how far it is."""
 
 
-class Lines(Progress):
+class Lines(Progress[S_co]):
     """One line on stderr now and then: for logs."""
 
-    def __init__(self, observer: Observer, every_s: float = _IN_LINES_S) -> None:
-        super().__init__(observer, every_s)
+    def __init__(self, counter: Counter[S_co], every_s: float = _IN_LINES_S) -> None:
+        super().__init__(counter, every_s)
 
     def show(self, snapshot: Snapshot) -> None:
         """Print it."""
         print(snapshot, file=sys.stderr, flush=True)
 
 
-class OnTerminal(Progress):
-    """A bar, and a row for each instance, at the bottom of the terminal."""
+class OnTerminal(Progress[S_co]):
+    """A bar, and a row for each who takes part, at the bottom of the terminal."""
 
-    def __init__(self, observer: Observer, console: Console, every_s: float = _LOOK_S) -> None:
-        super().__init__(observer, every_s)
+    def __init__(self, counter: Counter[S_co], console: Console, every_s: float = _LOOK_S) -> None:
+        super().__init__(counter, every_s)
         # What others print to stderr meanwhile (Blender's notices) appears above.
         self._live = Live(console=console, auto_refresh=False, redirect_stdout=False)
 
@@ -246,17 +211,16 @@ class OnTerminal(Progress):
 
     def show(self, snapshot: Snapshot) -> None:
         """Draw it anew."""
-        left = "" if snapshot.left_s is None else f"{snapshot.images_per_s:.3g} images/s, {duration(snapshot.left_s)} left"
         head = Table.grid(padding=(0, 2))
-        head.add_row(ProgressBar(snapshot.total, snapshot.done, width=40), f"{snapshot.done} of {snapshot.total} images", left)
+        bar = ProgressBar(snapshot.total, snapshot.done, width=40)
+        head.add_row(bar, f"{snapshot.done} of {snapshot.total} {snapshot.what}", snapshot.rate())
         rows = Table.grid(padding=(0, 2))
-        for each in snapshot.instances:
-            restarts = f"{each.restarts} restarts" if each.restarts else ""
-            rows.add_row(f"  instance {each.number}", each.state, f"{each.images} images", each.device, restarts)
+        for cells in snapshot.rows():
+            rows.add_row(*cells)
         self._live.update(Group(head, rows, Text(f"  {snapshot.bottleneck}")), refresh=True)
 
 
-def progress(observer: Observer) -> Progress:
+def progress(counter: Counter[S_co]) -> Progress[S_co]:
     """Choose what fits where stderr goes."""
     console = Console(stderr=True)
-    return OnTerminal(observer, console) if console.is_terminal and not console.is_dumb_terminal else Lines(observer)
+    return OnTerminal(counter, console) if console.is_terminal and not console.is_dumb_terminal else Lines(counter)

@@ -2,17 +2,21 @@
 
 import sys
 import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import msgspec
 import torch
-from blendtorch.btt.generation.folder import Versions
+from blendtorch.btt.generation.folder import DataFolder, Versions
+from blendtorch.btt.generation.instances import Observer, RunSnapshot
 from blendtorch.btt.generation.plan import Plan
-from blendtorch.btt.generation.progress import Observer, Snapshot, progress
-from blendtorch.btt.generation.writing import Record, end_workers, named, written_by_workers
+from blendtorch.btt.generation.progress import Counter, progress
+from blendtorch.btt.generation.writing import Record, WriterInFolder, end_workers, in_workers, named
 from blendtorch.btt.streaming import SampleDataset
-from blendtorch.core.errors import BlendtorchError, LaunchError, PluginError
+from blendtorch.core.errors import BlendtorchError, ConfigurationError, LaunchError, PluginError
+from blendtorch.core.labels import legend_of
 
 FAILED, INTERRUPTED = 1, 130
 
@@ -37,6 +41,8 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     restarts : int
         Of instances that had failed.
     bottleneck : str
+    notices : tuple of str
+        What the writer says in the end: how many objects it left out, and why.
     exit_code : int
     """
 
@@ -50,6 +56,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     devices: tuple[str, ...] = ()
     restarts: int = 0
     bottleneck: str = ""
+    notices: tuple[str, ...] = ()
     exit_code: int = 0
 
 
@@ -76,6 +83,7 @@ def _generate(plan: Plan) -> Summary:
     made, code, seen = 0, 0, None
     if len(plan.written) < plan.arguments["count"]:
         plan.folder.note_configuration(plan.normal)
+        plan.folder.note_beginning(_versions(plan))
         stream = plan.stream(item_transform=plan.writer)
         with stream as dataset:
             folder = dataset._launch_folder()
@@ -84,7 +92,7 @@ def _generate(plan: Plan) -> Summary:
             python = ".".join(map(str, stream.launcher._runtime.python))
             observer = Observer(dataset, folder, plan.arguments["count"], len(plan.written))
             made, code, seen = _consume(plan, dataset, observer, python)
-    written = _finish(plan)
+    written, notices = finish(plan.writer, plan.folder, plan.indexes)
     missing = plan.arguments["count"] - written
     return Summary(
         folder=str(plan.folder.path),
@@ -93,60 +101,121 @@ def _generate(plan: Plan) -> Summary:
         missing=missing,
         made=made,
         seconds=round(time.monotonic() - begin, 3),
-        images_per_s=round(seen.images_per_s, 3) if seen else 0.0,
+        images_per_s=round(seen.per_s, 3) if seen else 0.0,
         devices=tuple(dict.fromkeys(each.device for each in seen.instances if each.device)) if seen else (),
         restarts=sum(each.restarts for each in seen.instances) if seen else 0,
         bottleneck=seen.bottleneck if seen else "",
+        notices=notices,
         exit_code=code or (FAILED if missing else 0),
     )
 
 
-def _consume(plan: Plan, dataset: SampleDataset, observer: Observer, python: str) -> tuple[int, int, Snapshot]:
+def _consume(plan: Plan, dataset: SampleDataset, observer: Observer, python: str) -> tuple[int, int, RunSnapshot]:
     """Count samples as they are written, until there is no more or somebody ends it; returns how many, and an exit code."""
-    made = code = 0
-    records = written_by_workers(dataset, plan.workers)  # starts processes, before there is a thread that prints
+
+    def note(record: Record) -> None:
+        blender = {"python": python, **msgspec.json.decode(record.versions, type=dict[str, str])}
+        _note_versions(plan, _versions(plan, blender, categories_in(record.legend)))
+
+    records = in_workers(dataset, plan.workers)  # starts processes, before there is a thread that prints
     with progress(observer) as shown:
-        try:
-            for record in records:
-                if record.error:
-                    raise PluginError(record.error)
-                if not made:
-                    _note_versions(plan, dataset, record, python)
-                made += 1
-                observer.count()
-        except KeyboardInterrupt:
-            code = INTERRUPTED
-        except SystemExit as end:  # SIGTERM
-            code = end.code if isinstance(end.code, int) else FAILED
-        except RuntimeError as error:
-            if isinstance(error, BlendtorchError):
-                raise
-            raise PluginError(
-                f"a process that writes samples has died: {error}. Run the same command again to go on"
-            ) from error
-        finally:
-            end_workers(records)  # while the instances that they talk to are there
+        made, code = count_records(records, observer, note)
     return made, code, shown.last
 
 
-def _finish(plan: Plan) -> int:
-    """Write what belongs to the whole; returns how many samples of this run there are."""
-    writer = plan.writer.open()
-    with named(writer, "finish"):
-        written = len(writer.written().intersection(plan.indexes))
-        if known := plan.folder.read_versions():
-            writer.finish({number: name for each in known for number, name in each.categories.items()})
-    return written
+def count_records(records: Iterator[Record], counter: Counter[Any], note: Callable[[Record], None]) -> tuple[int, int]:
+    """Count samples as they are written, until there is no more or somebody ends it, and end the workers.
+
+    Parameters
+    ----------
+    records : iterator of Record
+        Of `in_workers`.
+    counter : Counter
+    note : callable
+        Called with the records that say something of versions and categories.
+
+    Returns
+    -------
+    made : int
+    code : int
+        0, or the exit code for what has ended it.
+
+    Raises
+    ------
+    PluginError
+        If a sample could not be written, or a worker has died.
+    """
+    made = code = 0
+    try:
+        for record in records:
+            if record.error:
+                raise PluginError(record.error)
+            if record.versions:
+                note(record)
+            made += 1
+            counter.count()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except SystemExit as end:  # SIGTERM
+        code = end.code if isinstance(end.code, int) else FAILED
+    except RuntimeError as error:
+        if isinstance(error, BlendtorchError):
+            raise
+        raise PluginError(f"a process that writes samples has died: {error}. Run the same command again to go on") from error
+    finally:
+        end_workers(records)  # while the instances that they talk to are there
+    return made, code
 
 
-def _note_versions(plan: Plan, dataset: SampleDataset, record: Record, python: str) -> None:
-    versions = Versions(
-        trainer=_versions_here(plan.source),
-        blender={"python": python, **msgspec.json.decode(record.versions, type=dict[str, str])},
-        writer=plan.format,
+def finish(writer: WriterInFolder, folder: DataFolder, indexes: Collection[int]) -> tuple[int, tuple[str, ...]]:
+    """Write what belongs to the whole.
+
+    Parameters
+    ----------
+    writer : WriterInFolder
+    folder : DataFolder
+    indexes : collection of int
+        The samples of this run.
+
+    Returns
+    -------
+    written : int
+        How many of them there are.
+    notices : tuple of str
+        What the user should know.
+    """
+    opened = writer.open()
+    with named(opened, "finish"):
+        written = len(opened.written().intersection(indexes))
+        said = opened.finish(folder.categories) if folder.read_versions() else None
+    return written, tuple(said or ())
+
+
+def categories_in(legend: str) -> dict[int, str]:
+    """Read the names of the categories in the `meta` of a sample; none where it does not say them.
+
+    Raises
+    ------
+    ConfigurationError
+        If it is damaged.
+    """
+    try:
+        return msgspec.convert(legend_of({"meta": {"legend": legend}}).get("categories", {}), dict[int, str], strict=False)
+    except msgspec.MsgspecError as error:
+        raise ConfigurationError(f"the legend of a sample does not name categories: {error}") from None
+
+
+def _versions(plan: Plan, blender: Mapping[str, str] | None = None, categories: Mapping[int, str] | None = None) -> Versions:
+    return Versions(
+        trainer=versions_here(plan.format.source),
+        blender=dict(blender or {}),
+        writer=plan.format.description,
         files=plan.files,
-        categories=dataset.categories,
+        categories=dict(categories or {}),
     )
+
+
+def _note_versions(plan: Plan, versions: Versions) -> None:
     for other in plan.folder.note_versions(versions):
         changed = [
             f"{side} {name} {there.get(name, 'none')} then, {here.get(name, 'none')} now"
@@ -161,7 +230,14 @@ def _note_versions(plan: Plan, dataset: SampleDataset, record: Record, python: s
             print(f"Samples of this folder were made by other versions: {'; '.join(changed)}", file=sys.stderr, flush=True)
 
 
-def _versions_here(source: str) -> dict[str, str]:
+def versions_here(source: str) -> dict[str, str]:
+    """List the versions of Python, torch, blendtorch and a writer's distribution.
+
+    Parameters
+    ----------
+    source : str
+        Of the writer.
+    """
     found = {"python": ".".join(map(str, sys.version_info[:3])), "torch": str(torch.__version__)}
     for name in ("blendtorch-core", "blendtorch-btt", source.partition(" ")[0]):
         try:

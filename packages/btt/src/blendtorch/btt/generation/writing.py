@@ -4,17 +4,17 @@ import functools
 import multiprocessing.util
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
-from blendtorch.btt.dataset import RemoteIterableDataset
 from blendtorch.core.errors import BlendtorchError, ConfigurationError, PluginError
 from blendtorch.core.interfaces import Writer
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+R = TypeVar("R")
 _AHEAD = 16  # records that each worker may be ahead; they are small
 
 
@@ -24,14 +24,15 @@ class Record(msgspec.Struct, frozen=True):
     Attributes
     ----------
     index : int
-    versions : str
-        As in the sample's `meta`.
+    versions, legend : str
+        As in the sample's `meta`, where they are not those of the sample that this process wrote before; else empty.
     error : str
         Why it could not be written; empty where it was.
     """
 
     index: int
-    versions: str
+    versions: str = ""
+    legend: str = ""
     error: str = ""
 
 
@@ -52,6 +53,7 @@ class WriterInFolder:
         self._options = options
         self._folder = folder
         self._writers: dict[int, Writer] = {}
+        self._told = ("", "")  # versions and legend, by this process
 
     def open(self) -> Writer:
         """Return the writer of this process, opened.
@@ -90,11 +92,12 @@ class WriterInFolder:
             with named(writer, f"write sample {meta['index']}"):
                 writer.write(sample)
         except BlendtorchError as error:
-            return Record(meta["index"], meta["versions"], str(error))
-        return Record(meta["index"], meta["versions"])
+            return Record(meta["index"], error=str(error))
+        before, self._told = self._told, (str(meta.get("versions", "{}")), str(meta.get("legend", "{}")))
+        return Record(meta["index"]) if self._told == before else Record(meta["index"], *self._told)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_writers": {}}
+        return {**self.__dict__, "_writers": {}, "_told": ("", "")}
 
 
 @contextmanager
@@ -113,28 +116,31 @@ def named(writer: Writer, what: str) -> Iterator[None]:
         raise PluginError(f"writer {writer.name!r} cannot {what}: {type(error).__name__}: {error}") from error
 
 
-def written_by_workers(dataset: RemoteIterableDataset, workers: int) -> Iterator[Record]:
-    """Let workers write the samples of a dataset, whose `item_transform` is a `WriterInFolder`.
+def in_workers(dataset: Dataset[R], workers: int, places: Sequence[int] | None = None) -> Iterator[R]:
+    """Let workers do what a dataset does with each sample; its items are what they tell of it.
 
     They start at once, and end with the iterator.
 
     Parameters
     ----------
-    dataset : RemoteIterableDataset
+    dataset : Dataset
+        One that is iterated over, or one with places.
     workers : int
         Processes; 0 for none beside this one.
+    places : sequence of int, optional
+        Which items of a dataset with places, in this order.
 
     Returns
     -------
-    iterator of Record
-        One for each sample, once it is written.
+    iterator
+        Of the items, `Record` where samples are written, once it is done.
     """
     ahead = {"prefetch_factor": _AHEAD, "worker_init_fn": _leave_signals_to_the_main_process} if workers else {}
-    return iter(DataLoader(dataset, batch_size=None, num_workers=workers, **ahead))  # type: ignore[arg-type]
+    return iter(DataLoader(dataset, batch_size=None, sampler=places, num_workers=workers, **ahead))  # type: ignore[arg-type]
 
 
-def end_workers(records: Iterator[Record]) -> None:
-    """End the workers of `written_by_workers`, which leave signals to the main process: they are to be gone before it goes.
+def end_workers(records: Iterator[Any]) -> None:
+    """End the workers of `in_workers`, which leave signals to the main process: they are to be gone before it goes.
 
     Python waits at its exit for what it has sent SIGTERM, and that they ignore.
     """

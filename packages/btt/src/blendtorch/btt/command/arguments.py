@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from blendtorch.btt.command import doctor, generate, init, plugins, runtime, schema
+from blendtorch.btt.command import doctor, export, generate, info, init, plugins, runtime, schema, verify
 from blendtorch.core.errors import BlendtorchError
 
 _DESCRIPTION = """\
@@ -13,6 +13,9 @@ From models of objects to pictures with labels, and what blendtorch finds on thi
 
     blendtorch init         write a commented configuration for your models
     blendtorch generate     render and label, into a folder
+    blendtorch export       write a recording in the format of another tool
+    blendtorch info         what is in a recording, or in a folder of samples
+    blendtorch verify       read all of it, and list what is damaged
     blendtorch schema       the JSON Schema of configurations, for editors
     blendtorch plugins      which renderers, annotators, randomizers and writers there are, and what is wrong with any
     blendtorch doctor       which Blenders there are, what they can do here, and whether the plug-ins work in them
@@ -23,6 +26,9 @@ From models of objects to pictures with labels, and what blendtorch finds on thi
 _SUBCOMMANDS = {
     "init": init,
     "generate": generate,
+    "export": export,
+    "info": info,
+    "verify": verify,
     "schema": schema,
     "plugins": plugins,
     "doctor": doctor,

@@ -213,13 +213,12 @@ class DataFolder:
         ConfigurationError
             If it cannot be written.
         """
-        known = self.read_versions()
-        others = [each for each in known if each.blender]
-        for each in others:
-            if msgspec.structs.replace(each, categories=versions.categories) == versions:
-                others.remove(each)
+        known, others = self.read_versions(), []
+        for each in known:
+            if not each.blender or msgspec.structs.replace(each, categories=versions.categories) == versions:
                 versions = msgspec.structs.replace(versions, categories={**each.categories, **versions.categories})
-                break
+            else:
+                others.append(each)
         if known != [*others, versions]:
             self._write_versions([*others, versions])
         return others

@@ -114,7 +114,7 @@ def _consume(plan: Plan, dataset: SampleDataset, observer: Observer, python: str
     """Count samples as they are written, until there is no more or somebody ends it; returns how many, and an exit code."""
 
     def note(record: Record) -> None:
-        blender = {"python": python, **msgspec.json.decode(record.versions, type=dict[str, str])}
+        blender = {"python": python, **versions_in(record.versions)}
         _note_versions(plan, _versions(plan, blender, categories_in(record.legend)))
 
     records = in_workers(dataset, plan.workers)  # starts processes, before there is a thread that prints
@@ -132,7 +132,7 @@ def count_records(records: Iterator[Record], counter: Counter[Any], note: Callab
         Of `in_workers`.
     counter : Counter
     note : callable
-        Called with the records that say something of versions and categories.
+        Called with the records that say something of versions and categories, or why they were left out.
 
     Returns
     -------
@@ -150,9 +150,9 @@ def count_records(records: Iterator[Record], counter: Counter[Any], note: Callab
         for record in records:
             if record.error:
                 raise PluginError(record.error)
-            if record.versions:
+            if record.versions or record.left_out:
                 note(record)
-            made += 1
+            made += not record.left_out
             counter.count()
     except KeyboardInterrupt:
         code = INTERRUPTED
@@ -203,6 +203,20 @@ def categories_in(legend: str) -> dict[int, str]:
         return msgspec.convert(legend_of({"meta": {"legend": legend}}).get("categories", {}), dict[int, str], strict=False)
     except msgspec.MsgspecError as error:
         raise ConfigurationError(f"the legend of a sample does not name categories: {error}") from None
+
+
+def versions_in(text: str) -> dict[str, str]:
+    """Read the versions in the `meta` of a sample.
+
+    Raises
+    ------
+    ConfigurationError
+        If they are damaged.
+    """
+    try:
+        return msgspec.json.decode(text, type=dict[str, str])
+    except msgspec.MsgspecError as error:
+        raise ConfigurationError(f"the versions of a sample are none: {error}") from None
 
 
 def _versions(plan: Plan, blender: Mapping[str, str] | None = None, categories: Mapping[int, str] | None = None) -> Versions:

@@ -28,12 +28,15 @@ class Record(msgspec.Struct, frozen=True):
         As in the sample's `meta`, where they are not those of the sample that this process wrote before; else empty.
     error : str
         Why it could not be written; empty where it was.
+    left_out : str
+        Why it was not to be written; empty where it was.
     """
 
     index: int
     versions: str = ""
     legend: str = ""
     error: str = ""
+    left_out: str = ""
 
 
 class WriterInFolder:

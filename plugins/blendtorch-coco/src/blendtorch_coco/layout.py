@@ -1,0 +1,61 @@
+"""The names of files in a folder of the writer `coco`."""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+IMAGES, ANNOTATIONS, SAMPLES = "images", "annotations", ".samples"
+_PICTURE = re.compile(r"([0-9]{6,})(_[A-Za-z0-9._-]+)?\.png")
+_PARTS = re.compile(r"instances_[A-Za-z0-9_-]+\.json")
+_DRAFT = re.compile(r"(.+)\.[0-9]+\.part")
+_NEAR = 1000  # workers are so far ahead of each other at most
+
+
+def file_names(index: int, cameras: Iterable[str]) -> dict[str, str]:
+    """Name the pictures of a sample, by the names of their cameras.
+
+    Examples
+    --------
+    >>> file_names(7, ["", "left", "Camera 1", "Camera:1"])
+    {'': '000007.png', 'left': '000007_left.png', 'Camera 1': '000007_Camera_1.png', 'Camera:1': '000007_Camera_1_2.png'}
+    """
+    names: dict[str, str] = {}
+    for camera in cameras:
+        # What every file system takes; some do not tell small letters from capitals.
+        plain = f"{index:06}" + (f"_{re.sub(r'[^A-Za-z0-9.-]', '_', camera)}" if camera else "")
+        taken = {name.lower() for name in names.values()}
+        tries = [plain, *(f"{plain}_{number}" for number in range(2, len(names) + 3))]
+        names[camera] = next(f"{each}.png" for each in tries if f"{each}.png".lower() not in taken)
+    return names
+
+
+def instances(folder: Path, part: str) -> Path:
+    """Name the file with the labels of a part of the data set."""
+    return folder / ANNOTATIONS / f"instances_{part}.json"
+
+
+def all_instances(folder: Path) -> list[Path]:
+    """List the files with labels."""
+    return [path for path in sorted((folder / ANNOTATIONS).iterdir()) if _PARTS.fullmatch(path.name)]
+
+
+def drafts(folder: Path) -> Iterator[Path]:
+    """List what killed processes left half-written."""
+    kinds = ((IMAGES, _PICTURE), (ANNOTATIONS, _PARTS), (SAMPLES, re.compile(r"[0-9]{6,}\.json")))
+    for name, kind in kinds:
+        for path in (folder / name).iterdir():
+            if (match := _DRAFT.fullmatch(path.name)) and kind.fullmatch(match[1].removesuffix(".images")):
+                yield path
+
+
+def pictures(folder: Path, indexes: frozenset[int]) -> Iterator[Path]:
+    """List the pictures of samples, and those of a killed process that did not finish its sample.
+
+    Other people's pictures may be called alike, by a date for example: one without its sample is ours where its number is
+    hardly above those of samples.
+    """
+    most = max(indexes, default=-_NEAR) + _NEAR
+    for path in (folder / IMAGES).iterdir():
+        match = _PICTURE.fullmatch(path.name)
+        if match and match[1] == f"{(number := int(match[1])):06}" and (number in indexes or number < most):
+            yield path

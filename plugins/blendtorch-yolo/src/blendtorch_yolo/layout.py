@@ -1,0 +1,62 @@
+"""The names of files in a folder of the writer `yolo`."""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+IMAGES, LABELS, SAMPLES, DATA = "images", "labels", ".samples", "data.yaml"
+_FILE = re.compile(r"([0-9]{6,})(_[A-Za-z0-9._-]+)?\.(png|txt)")
+_DRAFT = re.compile(r"([0-9]{6,}(_[A-Za-z0-9._-]+)?\.(png|txt|json)|data\.yaml)\.[0-9]+\.part")
+_NEAR = 1000  # workers are so far ahead of each other at most
+
+
+def file_stems(index: int, cameras: Iterable[str]) -> dict[str, str]:
+    """Name the pictures of a sample, without `.png`, by the names of their cameras.
+
+    Examples
+    --------
+    >>> file_stems(7, ["", "left", "Camera 1", "Camera:1"])
+    {'': '000007', 'left': '000007_left', 'Camera 1': '000007_Camera_1', 'Camera:1': '000007_Camera_1_2'}
+    """
+    stems: dict[str, str] = {}
+    for camera in cameras:
+        # What every file system takes; some do not tell small letters from capitals.
+        plain = f"{index:06}" + (f"_{re.sub(r'[^A-Za-z0-9.-]', '_', camera)}" if camera else "")
+        taken = {stem.lower() for stem in stems.values()}
+        tries = [plain, *(f"{plain}_{number}" for number in range(2, len(stems) + 3))]
+        stems[camera] = next(each for each in tries if each.lower() not in taken)
+    return stems
+
+
+def image(folder: Path, part: str, stem: str) -> Path:
+    """Name a picture."""
+    return folder / IMAGES / part / f"{stem}.png"
+
+
+def label(folder: Path, part: str, stem: str) -> Path:
+    """Name the file with its labels; readers find it by the picture's name."""
+    return folder / LABELS / part / f"{stem}.txt"
+
+
+def drafts(folder: Path) -> Iterator[Path]:
+    """List what killed processes left half-written."""
+    for place in (folder, folder / SAMPLES, *_parts(folder)):
+        yield from (path for path in place.iterdir() if _DRAFT.fullmatch(path.name))
+
+
+def files(folder: Path, indexes: frozenset[int]) -> Iterator[Path]:
+    """List pictures and labels of samples, and those of a killed process that did not finish its sample.
+
+    Other people's files may be called alike, by a date for example: one without its sample is ours where its number is hardly
+    above those of samples.
+    """
+    most = max(indexes, default=-_NEAR) + _NEAR
+    for place in _parts(folder):
+        for path in place.iterdir():
+            match = _FILE.fullmatch(path.name)
+            if match and match[1] == f"{(number := int(match[1])):06}" and (number in indexes or number < most):
+                yield path
+
+
+def _parts(folder: Path) -> list[Path]:
+    return [path for name in (IMAGES, LABELS) for path in sorted((folder / name).iterdir()) if path.is_dir()]

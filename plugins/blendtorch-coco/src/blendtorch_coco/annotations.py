@@ -84,10 +84,13 @@ def _add_keypoints(made: Annotation, points: npt.NDArray[np.float64], states: np
 def _mask(rle: Rle, height: int, width: int) -> npt.NDArray[np.bool_]:
     if rle.size != (height, width):
         raise DecodeError(f"expected a mask of {height} x {width}, got {rle.size}")
+    counts = rle.counts.encode()
     try:
-        mask: npt.NDArray[np.uint8] = _pycocotools().decode({"size": list(rle.size), "counts": rle.counts.encode()})
+        mask: npt.NDArray[np.uint8] = _pycocotools().decode({"size": list(rle.size), "counts": counts})
     except Exception as error:  # what damaged text makes the library raise
         raise DecodeError(f"a mask cannot be read: {type(error).__name__}: {error}") from error
+    if _pycocotools().encode(mask)["counts"] != counts:  # of runs that end too early it makes a mask too
+        raise DecodeError(f"a mask cannot be read: its runs are not those of {height} x {width} pixels")
     return mask.astype(np.bool_)
 
 

@@ -90,7 +90,7 @@ class Coco(Writer):
         for path in layout.drafts(self._folder):
             path.unlink(missing_ok=True)
         self._reader = None
-        return gather(self._stage, self._folder, self.options.split, categories)
+        return gather(self._stage, self._folder, [part for part, size in self.options.split.items() if size > 0], categories)
 
     def read(self, index: int) -> Sequence[LabelledPicture]:
         """Read a sample from `annotations` and `images`.

@@ -89,9 +89,9 @@ def gather(stage: Stage, folder: Path, parts: Iterable[str], names: Mapping[int,
             notes.append(f"there is no part {part}, which readers want: {layout.DATA} names {instead} for it")
             places[part] = places[instead]
     classes = _classes(names, seen, notes)
-    described = {"path": str(folder.resolve()), **places, **_keypoints(classes, *(keypoints or (None, None)), notes)}
-    text = _HEAD + _yaml(described, None) + _yaml({"names": classes}, False)
-    write_atomically(folder / layout.DATA, text.encode())
+    points = _keypoints(classes, *(keypoints or (None, None)), notes)
+    described = _yaml({"path": str(folder.resolve()), **places, "names": classes, **points})
+    write_atomically(folder / layout.DATA, (_HEAD + described).encode())
     return [
         *notes,
         *([tell(dropped, "objects are dropped, and are in the pictures")] if dropped else []),
@@ -121,8 +121,8 @@ def _keypoints(classes: Mapping[int, str], names: list[str] | None, flip: list[i
     return {"kpt_shape": [len(names), 3], **flips, "kpt_names": {each: list(names) for each in classes}}
 
 
-def _yaml(content: Any, flow: bool | None) -> str:
+def _yaml(content: Any) -> str:
     import yaml  # here: a Blender that is lent the plug-ins has none
 
-    text: str = yaml.safe_dump(content, allow_unicode=True, sort_keys=False, default_flow_style=flow, width=120)
+    text: str = yaml.safe_dump(content, allow_unicode=True, sort_keys=False, width=120)
     return text

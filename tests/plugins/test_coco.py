@@ -168,10 +168,10 @@ def test_every_category_is_declared_with_its_keypoints(tmp_path):
     sample = sample_of(0)
     for view in (sample, sample["left"]):
         view["keypoints"]["skeleton"] = np.array([[0, 1], [2, 3]])
-    data_set(tmp_path, [sample], {5: "\u00e9crou \"8\"", 1: "card", 2: "stamp", 0: "none"}, split={"train": 1})
+    data_set(tmp_path, [sample], {5: '\u00e9crou "8"', 1: "card", 2: "stamp", 0: "none"}, split={"train": 1})
     coco = load(tmp_path, "train")
     assert list(coco.cats) == [1, 2, 5]
-    assert coco.cats[5]["name"] == "\u00e9crou \"8\""
+    assert coco.cats[5]["name"] == '\u00e9crou "8"'
     assert coco.cats[5]["keypoints"] == ["a", "b", "c", "d"]
     assert coco.cats[5]["skeleton"] == [[1, 2], [3, 4]]
     assert {"description", "version"} <= set(coco.dataset["info"])

@@ -137,18 +137,14 @@ def test_ultralytics_reads_what_was_written(read_by_ultralytics, task):
                 if task == "segment":
                     painted = np.array(label["painted"][one], bool)
                     mask = objects[two].mask
-                    overlaps.append((painted & mask).sum() / (painted | mask).sum())
-                    grown = np.pad(mask, ((1, 0), (1, 0)))
-                    assert not (painted & ~(grown[1:, 1:] | grown[:-1, 1:] | grown[1:, :-1] | grown[:-1, :-1])).any() or (
-                        mask.sum() < painted.sum() < mask.sum() * 1.5 + 20  # pieces are joined by lines
-                    )
+                    assert painted[mask].all()
+                    overlaps.append(mask.sum() / painted.sum())
                 if task == "pose":
                     assert np.array_equal(np.array(label["keypoints"][one])[:, 2], objects[two].states)
-        assert all(len(found[part]) > 0 or part for part in HALVES)
-    assert not found["train"]
+    assert not found["train"], "there is no picture that was not written"
     assert not found["val"]
     if task == "segment":
-        assert np.mean(overlaps) > 0.75
+        assert np.mean(overlaps) > 0.85, "it paints the border too, and these are small"
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -182,9 +178,7 @@ def test_keypoints_of_the_files_lie_on_the_outlines_of_their_masks(cards):
             view = sample["left"] if one.camera else sample
             for point, area in zip(one.objects, two.objects, strict=True):
                 row = next(
-                    row
-                    for row in range(5)
-                    if np.array_equal(view["instance_ids"]["instance_ids"] == row + 1, area.mask)
+                    row for row in range(5) if np.array_equal(view["instance_ids"]["instance_ids"] == row + 1, area.mask)
                 )
                 pose_of, size = view["poses"]["camera_from_object"][row], view["poses"]["size"][row]
                 corners = np.array([[-1, -1, 0], [1, -1, 0], [1, 1, 0], [-1, 1, 0]]) * size / 2
@@ -221,7 +215,9 @@ def test_a_polygon_joins_pieces_and_keeps_holes():
     polygon = polygon_of(mask)
     assert np.array_equal(filled(polygon, mask.shape), mask)
     x, y = polygon.T
-    assert abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2 == pytest.approx(mask.sum(), rel=0.01), "pieces turn one way, holes the other"
+    assert abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) / 2 == pytest.approx(mask.sum(), rel=0.01), (
+        "pieces turn one way, holes the other"
+    )
     assert len(polygon) < 40, "straight edges have no points between"
 
 
@@ -230,7 +226,7 @@ def contents(folder):
 
 
 def test_names_are_right_yaml_and_classes_are_categories_less_one(tmp_path):
-    names = {1: "card", 2: 'an "8: it\'s', 3: "yes", 4: "\u00e9crou 10 mm", 6: "007", 7: "\u87ba\u4e1d \U0001f529", 0: "none"}
+    names = {1: "card", 2: "an \"8: it's", 3: "yes", 4: "\u00e9crou 10 mm", 6: "007", 7: "\u87ba\u4e1d \U0001f529", 0: "none"}
     (tmp_path / "a: b").mkdir()
     _, notes = data_set(tmp_path / "a: b", [sample_of(0)], names, split={"train": 1, "test": 1e-9})
     data = yaml.safe_load((tmp_path / "a: b" / "data.yaml").read_bytes())
@@ -275,7 +271,12 @@ def test_the_same_samples_have_the_same_bytes_whoever_wrote_them(tmp_path):
     first, second = (writer(folder, task="pose", split=HALVES) for _ in range(2))
     second.write(sample_of(3))
     second.finish({})
-    for draft in ("data.yaml.7.part", "images/train/000001.png.7.part", "labels/val/000001.txt.7.part", ".samples/000001.json.7.part"):
+    for draft in (
+        "data.yaml.7.part",
+        "images/train/000001.png.7.part",
+        "labels/val/000001.txt.7.part",
+        ".samples/000001.json.7.part",
+    ):
         (folder / draft).write_text("half")
     for index in (1, 0, 2):
         (first if index else second).write(sample_of(index))

@@ -1,0 +1,151 @@
+"""The writers `coco` and `yolo` in processes that are killed, and with samples of a real Blender."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from blendtorch import btt
+from blendtorch.core.discovery import Catalogue
+from blendtorch.core.labels import LabelledPicture
+from blendtorch.core.selection import labelled_pictures
+from blendtorch.core.testing.cards import CATEGORIES, labelled_sample
+
+SCENE = Path(__file__).resolve().parents[2] / "examples" / "datagen" / "falling_cubes.blend"
+KINDS = {
+    "coco": ("coco", {}),
+    "detect": ("yolo", {"task": "detect"}),
+    "segment": ("yolo", {"task": "segment"}),
+    "pose": ("yolo", {"task": "pose"}),
+}
+
+
+def writer(kind, folder):
+    name, options = KINDS[kind]
+    cls = Catalogue().find("writer", name).cls
+    made = cls(cls.Options(split={"train": 0.5, "val": 0.5}, **options))
+    made.open(folder)
+    return made
+
+
+WRITING = """
+import sys
+from pathlib import Path
+from blendtorch.core.discovery import Catalogue
+from blendtorch.core.testing.cards import labelled_sample
+cls = Catalogue().find("writer", sys.argv[1]).cls
+writer = cls(cls.Options(split={"train": 0.5, "val": 0.5}))
+writer.open(Path(sys.argv[2]))
+print("ready", flush=True)
+for index in range(*map(int, sys.argv[3:])):
+    writer.write(labelled_sample(index))
+"""
+
+
+def start(*arguments):
+    process = subprocess.Popen([sys.executable, "-c", WRITING, *map(str, arguments)], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    return process
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("kind", ["coco", "detect"])
+def test_processes_write_side_by_side_and_one_is_killed(kind, tmp_path):
+    """What counts can be read, the rest is written later, and then all is as one process writes it."""
+    folder, aside = tmp_path / "data", tmp_path / "aside"
+    folder.mkdir()
+    made = writer(kind, folder)
+    victim, survivor = (start(KINDS[kind][0], folder, *numbers) for numbers in ((0, 100_000, 2), (1, 60, 2)))
+    try:
+        deadline = time.monotonic() + 60
+        while len(made.written()) < 20 and time.monotonic() < deadline:
+            time.sleep(0.005)
+        victim.send_signal(signal.SIGKILL)
+        assert survivor.wait(60) == 0
+    finally:
+        for process in (victim, survivor):
+            process.kill()
+            process.wait()
+            process.stdout.close()
+    whole = made.written()
+    assert set(range(1, 60, 2)) < whole
+    made.finish(CATEGORIES)
+    for index in whole:
+        assert np.array_equal(made.read(index)[0].image, labelled_sample(index)["image"])
+    count = max(*whole, 59) + 1
+    for index in {*range(count), max(whole) + 2} - whole:
+        made.write(labelled_sample(index))
+    made.finish(CATEGORIES)
+    there = contents(folder)
+    folder.rename(aside)
+    folder.mkdir()
+    made = writer(kind, folder)
+    for index in sorted(writer(kind, aside).written()):
+        made.write(labelled_sample(index))
+    made.finish(CATEGORIES)
+    assert contents(folder) == there
+
+
+@pytest.fixture(scope="module")
+def cubes(tmp_path_factory):
+    """Samples of falling cubes, some of them hidden, written by every writer as they came; their folder, and the samples."""
+    folder, samples = tmp_path_factory.mktemp("cubes"), []
+    writers = {}
+    for kind in KINDS:
+        (folder / kind).mkdir()
+        writers[kind] = writer(kind, folder / kind)
+    falling = {"objects": "Cube*", "low": [-3, -3, 2], "high": [3, 3, 9], "ground": "Plane", "preroll": 12}
+    with btt.stream(
+        SCENE,
+        renderer="workbench",
+        annotators=["camera", "instance_ids", "boxes2d_tight", "visibility", {"name": "keypoints", "source": "box"}],
+        objects=[{"match": "Cube*", "category": "cube"}],
+        randomizers=[
+            {"name": "physics_drop", **falling},
+            {"name": "camera_shell", "distance": {"draw": "uniform", "low": 8, "high": 12}},
+        ],
+        resolution=(160, 120),
+        count=4,
+        seed=1,
+    ) as dataset:
+        for sample in dataset:
+            for made in writers.values():
+                made.write(sample)
+            samples.append(sample)
+        categories = dataset.categories
+    for made in writers.values():
+        made.finish(categories)
+    return folder, samples
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_read_back_is_what_blender_streamed(cubes, kind):
+    folder, samples = cubes
+    made = writer(kind, folder / kind)
+    assert made.written() == {0, 1, 2, 3}
+    listed = 0
+    for sample in samples:
+        (found,) = made.read(sample["meta"]["index"])
+        (expected,) = labelled_pictures(sample, made.options)
+        assert np.array_equal(found.image, sample["image"])
+        assert isinstance(found, LabelledPicture)
+        objects = [each for each in expected.objects if kind == "coco" or not each.ignored]
+        listed += len(objects)
+        for one, two in zip(found.objects, objects, strict=True):
+            assert one.category_id == two.category_id == 1
+            assert np.abs(one.xyxy - two.xyxy).max() < (1e-9 if kind == "coco" else 1e-3)
+            if kind in ("coco", "segment"):
+                mask = np.asarray(sample["instance_ids"]["instance_ids"]) == two.instance_id
+                assert np.array_equal(one.mask, mask)
+            if kind in ("coco", "pose"):
+                row = two.instance_id - 1
+                seen = np.asarray(sample["keypoints"]["state"])[row] > 0
+                assert np.array_equal(one.states > 0, seen)
+                assert np.abs(one.keypoints - np.asarray(sample["keypoints"]["xy"])[row])[seen].max(initial=0) < 1e-3
+    assert listed > 12

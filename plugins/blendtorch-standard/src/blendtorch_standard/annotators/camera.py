@@ -1,9 +1,10 @@
 """What the camera was."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from blendtorch.core import Annotator, ArraySpec, CameraView, Moment, geometry
+from blendtorch.core import Annotator, ArraySpec, CameraView, Moment, SetupContext, geometry
 from blendtorch.core.interfaces import Arrays
 
 
@@ -22,6 +23,8 @@ class Camera(Annotator):
         Into the camera frame x right, y down, z forward; scene units.
     resolution : ndarray, shape (2,), int64, px
         Width, then height.
+
+    Where cameras are orthographic when the run begins, the legend has their names: `{"orthographic": ["Camera"]}`.
     """
 
     name = "camera"
@@ -37,6 +40,14 @@ class Camera(Annotator):
             "camera_from_world": ArraySpec("float64", (4, 4)),
             "resolution": ArraySpec("int64", (2,), unit="px"),
         }
+
+    def setup(self, context: SetupContext) -> None:
+        """Look which cameras are orthographic."""
+        self._orthographic = [camera.name for camera in context.cameras if camera.data.type == "ORTHO"]
+
+    def legend(self) -> Mapping[str, Any]:
+        """Say what no matrix tells."""
+        return {"orthographic": self._orthographic} if self._orthographic else {}
 
     def annotate(self, moment: Moment, camera: CameraView, inputs: Mapping[str, Arrays]) -> Arrays:  # noqa: ARG002
         """Describe the camera."""

@@ -59,7 +59,8 @@ def shown(obj: Any) -> bool:
 def wireframes(moment: Moment) -> Sequence[Wireframe | None]:
     """Read the geometry of all instances; None for one of which nothing is shown."""
     found: Sequence[Wireframe | None] = moment.once(
-        (__name__, "wireframes"), lambda: [_wireframe(each) for each in moment.objects]
+        (__name__, "wireframes"),
+        lambda: [wireframe([part for part in each.parts if shown(part)]) for each in moment.objects],
     )
     return found
 
@@ -75,8 +76,7 @@ def own_boxes(moment: Moment) -> Sequence[OwnBox | None]:
     found: Sequence[OwnBox | None] = moment.once(
         (__name__, "own_boxes"),
         lambda: [
-            None if wireframe is None else _own_box(each, wireframe)
-            for each, wireframe in zip(moment.objects, wireframes(moment), strict=True)
+            None if seen is None else own_box(each, seen) for each, seen in zip(moment.objects, wireframes(moment), strict=True)
         ],
     )
     return found
@@ -100,20 +100,27 @@ def rigid_camera(camera: CameraView) -> Array:
     return rigid
 
 
-def _wireframe(instance: ObjectOfInterest) -> Wireframe | None:
+def wireframe(parts: Sequence[Any]) -> Wireframe | None:
+    """Read the geometry of some parts of an instance; None where there is none."""
     from blendtorch.btb import blender
 
     points, edges, count = [], [], 0
-    for part in instance.parts:
-        if shown(part):
-            mesh = blender.mesh(part)
-            points.append(geometry.transform(blender.world_matrix(part), mesh.vertices))
-            edges.append(mesh.edges + np.int32(count))
-            count += len(mesh.vertices)
+    for part in parts:
+        mesh = blender.mesh(part)
+        points.append(geometry.transform(blender.world_matrix(part), mesh.vertices))
+        edges.append(mesh.edges + np.int32(count))
+        count += len(mesh.vertices)
     return Wireframe(np.concatenate(points), np.concatenate(edges)) if count else None
 
 
-def _own_box(instance: ObjectOfInterest, wireframe: Wireframe) -> OwnBox:
+def own_box(instance: ObjectOfInterest, seen: Wireframe) -> OwnBox:
+    """Compute the box of one instance around what is seen of it.
+
+    Raises
+    ------
+    SceneError
+        If its root is sheared, or has a scale of zero.
+    """
     from blendtorch.btb import blender
 
     try:
@@ -123,5 +130,5 @@ def _own_box(instance: ObjectOfInterest, wireframe: Wireframe) -> OwnBox:
             f"object {instance.root.name!r} has no pose: {error}. Apply the scale of its parents (Ctrl+A), or its own, "
             "so that no uneven scale stands above a rotation"
         ) from None
-    points = geometry.transform(np.linalg.inv(rigid), wireframe.points)
+    points = geometry.transform(np.linalg.inv(rigid), seen.points)
     return OwnBox(rigid, scale, points.min(axis=0), points.max(axis=0))

@@ -1,12 +1,14 @@
 """Where objects are, relative to the camera."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from blendtorch.core import Annotator, ArraySpec, CameraView, Moment, SetupContext
 from blendtorch.core.interfaces import Arrays
 
 from blendtorch_standard.annotators.instances import own_boxes, rigid_camera
+from blendtorch_standard.annotators.models import models_of
 
 
 class Poses(Annotator):
@@ -23,6 +25,11 @@ class Poses(Annotator):
         extent of its mesh times |scale|.
     valid : ndarray, shape (N,), bool
         The object is shown, in the picture or not. Else the rest is NaN.
+
+    The legend has `models`: for each category id a list of the models that its objects are copies of, as they were when the
+    run began. Each has `diameter`, the largest distance of two vertices, `low` and `high`, the ends of its box in that frame,
+    all in scene units with the scale of the root, and whether it is `mirrored`. A category has several where its objects differ
+    in size.
 
     Refused, with a SceneError: a collection whose objects have no common parent in it, for it has no frame of its own, and a
     root that is sheared or has a scale of zero.
@@ -45,6 +52,13 @@ class Poses(Annotator):
         """Refuse instances without a frame."""
         for each in context.objects:
             each.require_frame()
+        self._objects = context.objects
+
+    def legend(self) -> Mapping[str, Any]:
+        """Describe the models."""
+        found = models_of(self._objects)
+        models = {str(category): [each.describe() for each in found[category]] for category in sorted(found)}
+        return {"models": models} if models else {}
 
     def annotate(self, moment: Moment, camera: CameraView, inputs: Mapping[str, Arrays]) -> Arrays:  # noqa: ARG002
         """Carry the frames into the camera frame."""

@@ -1,0 +1,229 @@
+"""The writer `bop`."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from itertools import groupby
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from blendtorch.core.atomic import write_atomically
+from blendtorch.core.errors import ConfigurationError, PluginError
+from blendtorch.core.interfaces import Writer
+from blendtorch.core.labels import LabelledPicture, legend_of
+from blendtorch.core.selection import labelled_pictures, split_of, tell, views
+from blendtorch.core.staging import Stage
+
+from blendtorch_bop import layout, scenes
+from blendtorch_bop.documents import Document, Model, Shot, read_document, read_models
+from blendtorch_bop.labelling import Labelling
+from blendtorch_bop.options import BopOptions, require
+from blendtorch_bop.pixels import encode_png
+from blendtorch_bop.reader import Reader
+
+_MODELS = "models.json"  # in the folder of the stage: what the samples say of the models
+_MARK = ".made"  # beside it: which of the files of the whole are ours
+
+
+class Bop(Writer):
+    """Data sets in BOP's scenewise format: see the README of blendtorch-bop."""
+
+    name = "bop"
+    interface = 1
+    Options = BopOptions
+    options: BopOptions
+
+    def check(self, names: Collection[str]) -> None:
+        """Refuse samples without masks, poses or depth."""
+        require(names)
+
+    def open(self, folder: Path) -> None:
+        """Make the folder of what is kept for each sample.
+
+        Raises
+        ------
+        ConfigurationError
+            If there are scenes that another program made.
+        """
+        self._folder = folder
+        foreign = [
+            str(scene.relative_to(folder))
+            for split in self.options.split
+            for scene in layout.scenes(folder / split)
+            if not (folder / layout.STAGE).is_dir()
+        ]
+        if foreign:
+            raise ConfigurationError(
+                f"{folder} has scenes that blendtorch did not write: {', '.join(foreign[:3])}. Choose another folder, or "
+                "another name in `split`"
+            )
+        self._stage = Stage(folder / layout.STAGE, ".json")
+        self._models: dict[int, Model] | None = None
+        self._reader = Reader(folder, self.options.unit_mm)
+
+    def written(self) -> frozenset[int]:
+        """List the samples that have their document."""
+        return self._stage.indexes()
+
+    def write(self, sample: Mapping[str, Any]) -> None:
+        """Write the pictures and masks of a sample, then its document.
+
+        Raises
+        ------
+        ConfigurationError
+            If BOP cannot say what the sample is: see `Labelling`.
+        """
+        if (index := int(sample["meta"]["index"])) < 0:
+            raise PluginError(f"/meta/index: {index} is no index of a sample: expected 0 or more")
+        legend = legend_of(sample)
+        models = self._know(legend)
+        split = split_of(sample["meta"], self.options.split)
+        scene, image = layout.place_of(index)
+        shots: dict[str, Shot] = {}
+        files: dict[str, npt.NDArray[Any]] = {}
+        by_camera = views(sample)
+        for picture in labelled_pictures(sample, self.options):
+            name = picture.camera
+            made = Labelling(by_camera[name], sample["objects"], picture, legend, models, self.options)
+            shots[name] = made.shot
+            pixels: dict[str, npt.NDArray[Any]] = {
+                layout.picture("rgb", name, image): picture.image[..., :3],
+                layout.picture("depth", name, image): made.steps,
+            }
+            for number, masks in enumerate(made.masks):
+                for kind, mask in zip(("mask", "mask_visib"), masks, strict=True):
+                    pixels[layout.mask(kind, name, image, number)] = mask.astype(np.uint8) * np.uint8(255)
+            if taken := files.keys() & pixels.keys():
+                raise ConfigurationError(
+                    f"two cameras would write {min(taken)}: give them names that differ in letters or digits"
+                )
+            files.update(pixels)
+        target = layout.scene_folder(self._folder, split, scene)
+        self._stage.path(index).unlink(missing_ok=True)  # what is replaced is not whole meanwhile
+        for parent in {(target / each).parent for each in files}:
+            parent.mkdir(parents=True, exist_ok=True)
+        for each, pixel in files.items():
+            write_atomically(target / each, encode_png(pixel, self.options.png_level))
+        document = Document(split=split, shots=shots)
+        self._stage.put(index, msgspec.json.encode(document) + b"\n")
+
+    def finish(self, categories: Mapping[int, str]) -> Sequence[str]:
+        """Make the JSON files of all scenes, `camera.json` and `models/models_info.json`."""
+        told: dict[str, Counter[str]] = {"unlabelled": Counter(), "ignored": Counter()}
+        scales: Counter[float] = Counter()
+        too_far, cameras = 0, dict[str, dict[str, Any]]()
+        for scene, indexes in groupby(self._stage, key=lambda index: layout.place_of(index)[0]):
+            documents = {index: read_document(self._stage.get(index)) for index in indexes}
+            scenes.write(self._folder, scene, documents, categories)
+            for document in documents.values():
+                for name, shot in document.shots.items():
+                    told["unlabelled"].update(shot.unlabelled)
+                    told["ignored"].update(shot.ignored)
+                    too_far += shot.too_far
+                    scales[shot.camera["depth_scale"]] += 1
+                    cameras.setdefault(name, scenes.camera_entry(shot))["depth_scale"] = max(scales)
+        sentences = [
+            tell(counts, what)
+            for counts, what in (
+                (told["unlabelled"], "objects have no annotation in scene_gt_coco.json"),
+                (told["ignored"], "objects are ignored in scene_gt_coco.json"),
+            )
+            if counts.total()
+        ]
+        if too_far:
+            sentences.append(
+                f"{too_far} pixels have no depth, for they are farther than 65535 steps of {max(scales)} mm: raise depth_scale"
+            )
+        if len(scales) > 1:
+            sentences.append(
+                f"depth_scale differs between pictures, from {min(scales)} to {max(scales)} mm: programs have to read it from "
+                "scene_camera.json; set depth_scale for the same in all"
+            )
+        for name, entry in cameras.items():
+            sentences += self._put_common(f"camera{layout.suffix_of(name)}.json", scenes.to_json(entry))
+        if cameras:
+            if models := self._stored_models():
+                entries = scenes.models_info(models, self.options.unit_mm)
+                sentences += self._put_common("models/models_info.json", scenes.to_json_lines(entries))
+            else:
+                sentences.append("models/models_info.json is not there, for the samples do not say how large the models are")
+        return sentences
+
+    def read(self, index: int) -> Sequence[LabelledPicture]:
+        """Read the pictures of a sample from the files of the data set."""
+        document = read_document(self._stage.get(index))
+        return self._reader.read(index, document.split, document.shots)
+
+    def clear(self) -> None:
+        """Remove all scenes, the files of the whole, and what was kept for each sample."""
+        splits = {*self.options.split, *(read_document(self._stage.get(index)).split for index in self._stage)}
+        self._stage.clear()  # first: what is half removed is no sample
+        for split in splits:
+            for scene in layout.scenes(self._folder / split):
+                for path in layout.files_of_scene(scene):
+                    path.unlink(missing_ok=True)
+                _remove_empty(*scene.iterdir(), scene)
+            _remove_empty(self._folder / split)
+        for mark in list(self._stage.folder.glob(f"*{_MARK}")) if self._stage.folder.is_dir() else []:
+            name = mark.name.removesuffix(_MARK)
+            (self._folder / ("models" if name.startswith("models") else "") / name).unlink(missing_ok=True)
+            mark.unlink()
+        (self._stage.folder / _MODELS).unlink(missing_ok=True)
+        _remove_empty(self._folder / "models", self._stage.folder)
+        self.open(self._folder)
+
+    def bytes_per_sample(self, arrays: Mapping[str, tuple[tuple[int, ...], str]]) -> int:
+        """Estimate: half of pictures, half of depths, 1/100 of each mask and 1000 bytes more."""
+        total = 1_000
+        for name, (shape, dtype) in arrays.items():
+            field = name.rpartition(".")[2]
+            if field in ("image", "depth"):
+                total += prod(shape) * np.dtype(dtype).itemsize // 2
+            elif field == "masks" and shape:
+                total += 2 * prod(shape) // 100 + 3_000 * shape[0]
+        return total
+
+    def _know(self, legend: dict[str, Any]) -> dict[int, Model]:
+        """Read what a sample says of the models; the same as all others, of runs before too."""
+        if self._models is None:
+            models = read_models(legend)
+            path = self._stage.folder / _MODELS
+            if not models:
+                return models
+            stored = self._stored_models()
+            if stored and stored != models:
+                raise ConfigurationError(
+                    f"the models are not those of the samples that are there ({path}): choose another folder, or overwrite"
+                )
+            if not stored:
+                write_atomically(path, msgspec.json.encode({str(key): each for key, each in models.items()}) + b"\n")
+            self._models = models
+        return self._models
+
+    def _stored_models(self) -> dict[int, Model]:
+        try:
+            content = (self._stage.folder / _MODELS).read_bytes()
+        except FileNotFoundError:
+            return {}
+        return msgspec.json.decode(content, type=dict[int, Model], strict=False)
+
+    def _put_common(self, name: str, content: bytes) -> list[str]:
+        """Write a file of the whole, unless somebody else's is there: models of other programs come with it."""
+        path = self._folder / name
+        mark = self._stage.folder / (path.name + _MARK)
+        if path.exists() and not mark.exists():
+            return [f"{name} was there, and is left as it is"]
+        path.parent.mkdir(exist_ok=True)
+        mark.touch()
+        write_atomically(path, content)
+        return []
+
+
+def _remove_empty(*folders: Path) -> None:
+    for folder in folders:
+        with suppress(OSError):  # it is not there, not empty, or a file
+            folder.rmdir()

@@ -1,0 +1,8 @@
+"""BOP data sets."""
+
+from blendtorch.core.testing.suites import WriterSuite
+from blendtorch_bop import Bop
+
+
+class TestBop(WriterSuite):
+    plugin = Bop

@@ -54,7 +54,7 @@ class Bop(Writer):
             str(scene.relative_to(folder))
             for split in self.options.split
             for scene in layout.scenes(folder / split)
-            if not (folder / layout.STAGE).is_dir()
+            if not (folder / layout.STAGE).is_dir() and any(layout.files_of_scene(scene))
         ]
         if foreign:
             raise ConfigurationError(

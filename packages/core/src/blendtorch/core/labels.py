@@ -74,6 +74,8 @@ class LabelledPicture:
         How many others there were, by the reason why they are not listed.
     K : ndarray, shape (3, 3), float64, px, or None
         The camera matrix, counting from the corner of the picture.
+    split : str
+        The part of the data set whose files it is in; empty where that has no parts.
     """
 
     camera: str
@@ -81,6 +83,7 @@ class LabelledPicture:
     objects: tuple[LabelledObject, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
     K: Floats | None = None
+    split: str = ""
 
 
 def legend_of(sample: Mapping[str, Any]) -> dict[str, Any]:

@@ -77,11 +77,13 @@ def checksums(normal: Mapping[str, Any]) -> dict[str, str]:
     """
     scene = [normal["scene"]] if normal["scene"] else []
     paths = [*scene, *(path for asset in normal["assets"] for path in asset["files"]), *normal["plugins"]]
-    found = {}
-    for path in paths:
-        with open(path, "rb") as file:  # noqa: PTH123 - as file_digest wants it
-            found[path] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    return {path: checksum(path) for path in paths}
+
+
+def checksum(path: str) -> str:
+    """Compute the checksum (SHA-256) of a file."""
+    with open(path, "rb") as file:  # noqa: PTH123 - as file_digest wants it
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class DataFolder:

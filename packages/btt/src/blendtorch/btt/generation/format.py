@@ -81,7 +81,11 @@ class Format:
 
 
 def find_format(
-    written_as: Entry, catalogue: Catalogue, split: Mapping[str, float] | None = None, loose: bool = False
+    written_as: Entry,
+    catalogue: Catalogue,
+    split: Mapping[str, float] | None = None,
+    loose: bool = False,
+    origin: str = ORIGIN,
 ) -> Format:
     """Find a writer and check its options.
 
@@ -94,6 +98,8 @@ def find_format(
         Its option of that name.
     loose : bool
         The same; False leaves the option alone.
+    origin : str
+        Where the name comes from, for errors.
 
     Raises
     ------
@@ -102,13 +108,13 @@ def find_format(
     ConfigurationError
         If an option is wrong, or it has no such option.
     """
-    (entry,) = entries([written_as], ORIGIN)
+    (entry,) = entries([written_as], origin)
     try:
         found = catalogue.find("writer", entry.name)
     except PluginError as error:
-        raise PluginError(f"{ORIGIN}: {error}") from None
+        raise PluginError(f"{origin}: {error}") from None
     if not issubclass(found.cls, Writer):
-        raise PluginError(f"{ORIGIN}: {entry.name!r} is no writer")
+        raise PluginError(f"{origin}: {entry.name!r} is no writer")
     options = dict(entry.options)
     known = {each.encode_name for each in msgspec.structs.fields(found.cls.Options)}
     for name, value, what in (
@@ -122,7 +128,7 @@ def find_format(
         if value:
             options[name] = value
     source = f"{found.source.distribution} {found.source.version}" if found.source.distribution else found.source.module
-    return Format(found.cls, read_options(found.cls, options, ORIGIN), source)
+    return Format(found.cls, read_options(found.cls, options, origin), source)
 
 
 def parse_split(text: str) -> dict[str, float]:

@@ -1,0 +1,169 @@
+"""A data set that is there already: what made it, and its samples as others read them."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from blendtorch.btt.auditing.facts import SampleFacts, facts_of
+from blendtorch.btt.configuration import load_configuration
+from blendtorch.btt.generation.folder import VERSIONS, DataFolder, Versions, checksum
+from blendtorch.btt.generation.format import find_format
+from blendtorch.btt.generation.writing import WriterInFolder, named
+from blendtorch.core.discovery import Catalogue
+from blendtorch.core.errors import BlendtorchError, ConfigurationError
+from blendtorch.core.interfaces import Writer
+from blendtorch.core.labels import LabelledPicture
+from torch.utils.data import DataLoader, Dataset
+
+
+class DataSet:
+    """What is in a folder of `blendtorch generate` or `blendtorch export`. May be sent to other processes.
+
+    Parameters
+    ----------
+    folder : path
+    plugins : sequence of path
+        Python files with plug-ins, beside those that the configuration names.
+
+    Attributes
+    ----------
+    folder : DataFolder
+    configuration : dict
+        The arguments of `btt.stream`, in their normal form.
+    versions : list of Versions
+        What made the samples; the last is what wrote last.
+    categories : dict of int to str
+
+    Raises
+    ------
+    BlendtorchError
+        If the folder does not say what is in it, or the writer is not installed here.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], plugins: Sequence[str] = ()) -> None:
+        self.folder = DataFolder(folder)
+        if not self.folder.path.is_dir():
+            raise ConfigurationError(f"{self.folder.path} is no folder: name one that blendtorch generate or export has made")
+        for path in (self.folder.configuration, self.folder.versions):
+            if not path.is_file():
+                raise ConfigurationError(
+                    f"{self.folder.path} has no {path.name}, which says how its samples were made: name a folder that "
+                    "blendtorch generate or export has made"
+                )
+        self.configuration: dict[str, Any] = load_configuration(self.folder.configuration)
+        self.configuration["plugins"] = [*self.configuration.get("plugins", ()), *plugins]
+        self.versions: list[Versions] = self.folder.read_versions()
+        if not self.versions:
+            raise ConfigurationError(f"{self.folder.versions} is empty: it has to say what wrote the samples")
+        self.categories = {number: name for each in self.versions for number, name in each.categories.items()}
+        written_as = self.versions[-1].writer
+        self._format = find_format(written_as, Catalogue(self.configuration["plugins"]), origin=VERSIONS)
+        self._writer = self._format.into(self.folder.path)
+
+    @property
+    def writer(self) -> Writer:
+        """The writer of the folder, opened, of this process."""
+        return self._writer.open()
+
+    def writer_in(self, folder: Path) -> WriterInFolder:
+        """Make the same writer for another folder."""
+        return self._format.into(folder)
+
+    def close(self) -> None:
+        """Close the writer of this process."""
+        self._writer.close()
+
+    @property
+    def indexes(self) -> list[int]:
+        """The samples that are there, in order.
+
+        Raises
+        ------
+        ConfigurationError
+            If there is none.
+        """
+        with named(self.writer, "list what is there"):
+            indexes = sorted(self.writer.written())
+        if not indexes:
+            raise ConfigurationError(f"{self.folder.path} has no whole sample: make some with blendtorch generate")
+        return indexes
+
+    def read(self, index: int) -> Sequence[LabelledPicture]:
+        """Read a sample.
+
+        Raises
+        ------
+        ConfigurationError, PluginError
+            If the writer cannot; with its name.
+        """
+        with named(self.writer, f"read sample {index}"):
+            return self.writer.read(index)
+
+    def episode_of(self, index: int) -> int:
+        """Compute the episode of a sample."""
+        return index // int(self.configuration.get("frames_per_episode", 1))
+
+    def look(self, index: int) -> SampleFacts:
+        """Read a sample and say what is to be known of it; an error is told, and not raised."""
+        try:
+            return SampleFacts(index, tuple(facts_of(index, picture) for picture in self.read(index)))
+        except BlendtorchError as error:
+            return SampleFacts(index, error=str(error))
+
+    def look_at_all(self, indexes: Sequence[int], workers: int) -> Iterator[SampleFacts]:
+        """Look at samples, in order, in processes of their own; 0 for none beside this one."""
+        self.close()  # each process opens its own
+        # A tensor of indexes: workers are forked, and reference counts of a list would copy it.
+        return iter(DataLoader(_Looked(self, torch.tensor(indexes)), batch_size=None, num_workers=workers))  # type: ignore[arg-type]
+
+    def changed_files(self) -> list[str]:
+        """Name the files that the samples were made of and that are others now, or not there any more."""
+        made_of = {path: digest for each in self.versions for path, digest in each.files.items()}
+        changed = []
+        for path, digest in made_of.items():
+            if not Path(path).is_file():
+                changed.append(f"{path} is not there any more")
+            elif checksum(path) != digest:
+                changed.append(f"{path} has changed since")
+        return changed
+
+
+class _Looked(Dataset[SampleFacts]):
+    def __init__(self, data: DataSet, indexes: torch.Tensor) -> None:
+        self._data, self._indexes = data, indexes
+
+    def __len__(self) -> int:
+        return len(self._indexes)
+
+    def __getitem__(self, place: int) -> SampleFacts:
+        return self._data.look(int(self._indexes[place]))
+
+
+def all_but(indexes: Sequence[int], start: int, count: int) -> list[range]:
+    """Name the samples of a run beside some, for `exclude`.
+
+    Examples
+    --------
+    >>> all_but([3, 6], 2, 6)
+    [range(2, 3), range(4, 6), range(7, 8)]
+    """
+    gaps = (range(before + 1, after) for before, after in pairwise([start - 1, *sorted(indexes), start + count]))
+    return [gap for gap in gaps if gap]
+
+
+def differences(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Say which versions differ.
+
+    Examples
+    --------
+    >>> differences({"blender": "4.5.1"}, {"blender": "5.0.0", "python": "3.11"})
+    ['blender 4.5.1 then, 5.0.0 now', 'python none then, 3.11 now']
+    """
+    return [
+        f"{name} {then.get(name, 'none')} then, {now.get(name, 'none')} now"
+        for name in dict.fromkeys([*then, *now])
+        if then.get(name) != now.get(name)
+    ]

@@ -1,0 +1,112 @@
+"""A report as text for a terminal: tables of rich."""
+
+from collections.abc import Iterator, Mapping
+
+from blendtorch.btt.auditing.audit import Report
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_MOST_PLACES = 3  # of a finding
+_MOST_PICTURES = 20  # in the table of what was rendered again
+
+
+def show(report: Report, console: Console) -> None:
+    """Print a report.
+
+    Parameters
+    ----------
+    report : Report
+    console : rich.console.Console
+    """
+    counted = report.statistics
+    console.print(Text(f"{counted.samples} samples, {counted.pictures} pictures in {report.folder} ({report.writer})", "bold"))
+    table = Table.grid(padding=(0, 2))
+    rows = {
+        "objects": _counts(counted.classes, counted.objects),
+        "pictures without objects": str(counted.empty),
+        "splits": _counts(counted.splits, counted.pictures),
+        "tiny (under 1/1000 of the picture)": _part(counted.tiny, counted.objects),
+        "truncated by the border": _part(counted.truncated, counted.objects),
+        "hidden (less than half is seen)": _part(counted.hidden, counted.objects),
+        "ignored": _reasons(counted.ignored),
+        "left out": _reasons(counted.left_out),
+    }
+    for name, value in rows.items():
+        if value:
+            table.add_row(f"  {name}", Text(value))
+    console.print(table)
+    for finding in counted.findings:
+        console.print(Text(f"{finding.what}: {len(finding.where)}", "bold red" if finding.wrong else "yellow"))
+        for line in _some(finding.where):
+            console.print(Text(f"  {line}"))
+    for text in report.changed:
+        console.print(Text(f"Not as it was when the samples were made: {text}", "yellow"))
+    if report.compared:
+        _show_compared(report, console)
+    console.print(Text(verdict(report), "bold green" if report.exit_code == 0 else "bold red"))
+
+
+def verdict(report: Report) -> str:
+    """Say in a sentence or two what is to be thought of it."""
+    wrong = [each.what for each in report.statistics.findings if each.wrong]
+    text = []
+    if not report.agree:
+        bad = sum(bool(each.problems) for each in report.compared)
+        text.append(f"The labels of {bad} of {len(report.compared)} pictures are not those that were rendered again.")
+        if report.changed:
+            text.append("Something has changed since, see above: another renderer may move edges by pixels (--min-iou).")
+    elif report.compared:
+        text.append(f"All labels of the {len(report.compared)} pictures that were rendered again agree.")
+    if wrong:
+        text.append(f"There are {', '.join(wrong)}.")
+    return " ".join(text) or "Nothing is wrong with what can be told without rendering."
+
+
+def _show_compared(report: Report, console: Console) -> None:
+    table = Table(box=None, padding=(0, 2), header_style="bold", title="Rendered again, the worst first", title_justify="left")
+    for title in ("picture", "objects", "box IoU", "mask IoU", "pixels that differ"):
+        table.add_column(title, justify="left" if title == "picture" else "right", no_wrap=True)
+    for each in report.compared[:_MOST_PICTURES]:
+        differing = "-" if each.differing is None else f"{each.differing:.2%}"
+        cells = (each.picture, str(each.objects), iou(each.box_iou), iou(each.mask_iou), differing)
+        table.add_row(*cells, style="red" if each.problems else "")
+    console.print(table)
+    for each in report.compared:
+        for line in _some(each.problems):
+            console.print(Text(f"  {each.picture}: {line}", "red"))
+    if report.format_box_iou is not None or report.format_mask_iou is not None:
+        moved = f", a box {report.format_box_px:.2g} px off" if report.format_box_px else ""
+        kept = f"box IoU {iou(report.format_box_iou)}, mask IoU {iou(report.format_mask_iou)}{moved}"
+        text = f"The format {report.writer} keeps of what was rendered, at worst: {kept}"
+        console.print(Text(text, "yellow" if report.moves_boxes else ""))
+
+
+def iou(value: float | None) -> str:
+    """Write an IoU for people; never 1 where it is less.
+
+    Examples
+    --------
+    >>> iou(1.0), iou(0.99999), iou(None)
+    ('1', '0.9999', '-')
+    """
+    return "-" if value is None else "1" if value == 1 else f"{int(value * 10_000) / 10_000:.4f}"
+
+
+def _counts(counts: Mapping[str, int], total: int) -> str:
+    each = ", ".join(f"{count} {name}" for name, count in counts.items())
+    return f"{total}: {each}" if each else ""
+
+
+def _part(count: int, total: int) -> str:
+    return f"{count} ({count / total:.0%})" if count else "0"
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in counts.items())
+
+
+def _some(lines: list[str]) -> Iterator[str]:
+    yield from lines[:_MOST_PLACES]
+    if len(lines) > _MOST_PLACES:
+        yield f"and {len(lines) - _MOST_PLACES} more"

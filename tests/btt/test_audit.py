@@ -1,0 +1,479 @@
+"""`blendtorch audit`: data sets that are wrong in one way each, and whether that is told; and one that Blender has made."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from blendtorch.btt.auditing.audit import audit
+from blendtorch.btt.auditing.comparing import compare_pictures, match
+from blendtorch.btt.auditing.data import DataSet
+from blendtorch.btt.auditing.facts import thumbnail
+from blendtorch.btt.auditing.sheet import draw_sheet
+from blendtorch.btt.auditing.statistics import nearest_before
+from blendtorch.btt.auditing.table import show
+from blendtorch.btt.command import main
+from blendtorch.btt.generation.folder import DataFolder, Versions
+from blendtorch.core.errors import ConfigurationError
+from blendtorch.core.labels import LabelledObject, LabelledPicture
+from blendtorch.core.testing.cards import CATEGORIES, labelled_sample
+from rich.console import Console
+
+SCENE = Path(__file__).resolve().parents[2] / "examples" / "datagen" / "cube.blend"
+SHAPE, COUNT, FRAMES = (48, 64), 24, 2
+
+WRITER = '''
+"""Labels in JSON that a test can edit."""
+import msgspec
+import numpy as np
+from blendtorch.core import Writer, hookimpl, write_atomically
+from blendtorch.core.labels import LabelledObject, LabelledPicture
+from blendtorch.core.selection import LabelOptions, labelled_pictures, split_of
+
+class Plain(Writer):
+    """Files to edit."""
+    name = "plain"
+    interface = 1
+
+    class Options(LabelOptions, frozen=True, kw_only=True):
+        digits: int = 9
+
+    def open(self, folder):
+        self.folder = folder
+
+    def written(self):
+        return frozenset(int(path.stem) for path in self.folder.glob("[0-9]*.json"))
+
+    def write(self, sample):
+        index, documents = int(sample["meta"]["index"]), []
+        for number, picture in enumerate(labelled_pictures(sample, self.options)):
+            np.save(self.folder / f"{index}_{number}.npy", picture.image)
+            documents.append({
+                "camera": picture.camera,
+                "split": split_of(sample["meta"], self.options.split) if len(self.options.split) > 1 else "",
+                "left_out": dict(picture.left_out),
+                "objects": [{
+                    "category_id": each.category_id,
+                    "instance_id": each.instance_id,
+                    "xyxy": [round(value, self.options.digits) for value in each.xyxy.tolist()],
+                    "mask": None if each.mask is None else each.mask.astype(int).tolist(),
+                    "visibility": each.visibility,
+                    "truncated": each.truncated,
+                    "ignored": each.ignored,
+                    "keypoints": None if each.keypoints is None else each.keypoints.tolist(),
+                    "states": None if each.states is None else each.states.tolist(),
+                    "camera_from_object": None if each.camera_from_object is None else each.camera_from_object.tolist(),
+                } for each in picture.objects],
+            })
+        write_atomically(self.folder / f"{index}.json", msgspec.json.encode(documents))
+
+    def read(self, index):
+        def array(value, dtype):
+            return None if value is None else np.array(value, dtype)
+        pictures = []
+        for number, document in enumerate(msgspec.json.decode((self.folder / f"{index}.json").read_bytes())):
+            objects = tuple(LabelledObject(**{
+                **each,
+                "xyxy": array(each["xyxy"], float),
+                "mask": array(each["mask"], bool),
+                "visibility": np.nan if each["visibility"] is None else each["visibility"],
+                "keypoints": array(each["keypoints"], float),
+                "states": array(each["states"], np.int8),
+                "camera_from_object": array(each["camera_from_object"], float),
+            }) for each in document["objects"])
+            pictures.append(LabelledPicture(
+                camera=document["camera"], image=np.load(self.folder / f"{index}_{number}.npy"), objects=objects,
+                left_out=document["left_out"], split=document["split"],
+            ))
+        return pictures
+
+@hookimpl
+def blendtorch_register_writers():
+    return Plain
+'''
+
+
+def render(data, indexes):
+    """Make card samples again, in another order: what stands for Blender here."""
+    for index in reversed(indexes):
+        yield labelled_sample(index, shape=SHAPE, frames_per_episode=FRAMES)
+
+
+@pytest.fixture
+def plugin(tmp_path):
+    path = tmp_path / "plain.py"
+    path.write_text(WRITER)
+    return path
+
+
+@pytest.fixture
+def make(tmp_path, plugin):
+    """Write a data set of cards."""
+
+    def make(count=COUNT, **options):
+        folder = tmp_path / "data"
+        folder.mkdir()
+        about = DataFolder(folder)
+        configuration = {"start": 0, "count": count, "frames_per_episode": FRAMES, "plugins": [str(plugin)]}
+        about.note_configuration({**configuration, "scene": None, "assets": []})
+        writer = {"name": "plain", "split": {"train": 0.7, "val": 0.3}, **options}
+        about.note_versions(Versions(trainer={}, blender={}, writer=writer, categories=CATEGORIES))
+        data = DataSet(folder)
+        for index in range(count):
+            data.writer.write(labelled_sample(index, shape=SHAPE, frames_per_episode=FRAMES))
+        return data
+
+    return make
+
+
+def edit(data, index, change):
+    """Change the first picture of a stored sample."""
+    path = data.folder.path / f"{index}.json"
+    document = json.loads(path.read_text())
+    change(document[0])
+    path.write_text(json.dumps(document))
+
+
+def audited(data, **arguments):
+    """Audit all samples of a data set of cards."""
+    return audit(data, render, **{"samples": COUNT, **arguments})
+
+
+def findings(report, wrong=True):
+    return {each.what: each.where for each in report.statistics.findings if each.wrong == wrong}
+
+
+@pytest.mark.parametrize("options", [{}, {"digits": 0}, {"min_visibility": 0.5, "min_pixels": 20}])
+def test_what_was_not_touched_agrees_whatever_the_format_rounds(make, options):
+    report = audited(make(**options)).report
+    assert (report.agree, report.exit_code) == (True, 0)
+    assert len(report.compared) == len(report.chosen) == COUNT
+    assert (report.box_iou, report.mask_iou) == (1, 1)
+    assert [each.differing for each in report.compared] == [0] * COUNT
+    assert sum(report.statistics.splits.values()) == report.statistics.pictures == COUNT
+    assert set(report.statistics.splits) == {"train", "val"}
+    assert sum(report.statistics.classes.values()) == report.statistics.objects
+    assert findings(report) == {}
+
+
+def shrink(picture):
+    mask = np.zeros(SHAPE, int)
+    mask[10, 20:22] = 1
+    picture["objects"][0].update(mask=mask.tolist(), xyxy=[20, 10, 22, 11])
+
+
+def test_the_counts_are_those_of_the_samples(make):
+    data = make()
+    edit(data, 0, shrink)
+    report = audited(data, samples=0).report
+    pictures = [picture for index in data.indexes for picture in data.read(index)]
+    objects = [each for picture in pictures for each in picture.objects]
+    counted = report.statistics
+    assert counted.classes == {name: sum(each.category_id == number for each in objects) for number, name in CATEGORIES.items()}
+    assert counted.tiny == sum(np.count_nonzero(each.mask) < SHAPE[0] * SHAPE[1] / 1000 for each in objects) == 1
+    assert counted.hidden == sum(each.visibility < 0.5 for each in objects) > 0
+    assert counted.truncated >= sum(each.truncated for each in objects) > 0
+    assert sum(counted.ignored.values()) == sum(bool(each.ignored) for each in objects) > 0
+    assert counted.left_out["not seen in the picture"] >= COUNT
+    assert (report.compared, report.chosen, report.agree) == ([], [], True)
+
+
+def shift(pixels):
+    def change(picture):
+        picture["objects"][0]["xyxy"] = [value + pixels for value in picture["objects"][0]["xyxy"]]
+
+    return change
+
+
+def swap_class(picture):
+    picture["objects"][0]["category_id"] = 3 - picture["objects"][0]["category_id"]
+
+
+def drop(picture):
+    del picture["objects"][0]
+
+
+def mirror(picture):
+    picture["objects"][0]["mask"] = [row[::-1] for row in picture["objects"][0]["mask"]]
+
+
+def move_keypoint(picture):
+    picture["objects"][0]["keypoints"][0][0] += 0.5
+
+
+def turn(picture):
+    pose = picture["objects"][0]["camera_from_object"]
+    pose[0], pose[1] = pose[1], pose[0]
+
+
+def invent(picture):
+    picture["objects"].append({**picture["objects"][0], "instance_id": 9, "xyxy": [0, 0, 3, 3], "mask": None})
+
+
+def move_to_other_split(picture):
+    picture["split"] = "val" if picture["split"] == "train" else "train"
+
+
+WRONG = [
+    (shift(0.5), r"object \d \(\w+\): box IoU 0\.\d+, an edge is 0\.5 px off"),
+    (shift(-1), r"object \d \(\w+\): box IoU 0\.\d+, an edge is 1 px off"),
+    (swap_class, r"object \d \(\w+\): its class is (card|stamp), and it was rendered as (card|stamp)"),
+    (drop, r"object \d \(\w+\): it was rendered, and has no label"),
+    (invent, r"object 9 \(\w+\): it has a label, and was not rendered"),
+    (mirror, r"object \d \(\w+\): mask IoU 0\.\d+"),
+    (move_keypoint, r"object \d \(\w+\): a keypoint is 0\.5 px off"),
+    (turn, r"object \d \(\w+\): its pose is [\d.]+ off"),
+    (move_to_other_split, r"it is in '\w+', and belongs into '\w+'"),
+]
+
+
+@pytest.mark.parametrize("with_ids", [True, False])
+@pytest.mark.parametrize(("change", "text"), WRONG)
+def test_one_wrong_label_is_found_and_named(make, change, text, with_ids, monkeypatch):
+    data = make(count=6)
+    if not with_ids:  # as in formats that keep none
+        read = data.writer.read
+
+        def without(pictures):
+            return [
+                LabelledPicture(**{**vars(each), "objects": tuple(LabelledObject(**{**vars(o), "instance_id": 0}) for o in each.objects)})
+                for each in pictures
+            ]
+
+        monkeypatch.setattr("blendtorch.btt.auditing.audit.as_stored", lambda data, sample: without(_stored(data, sample)))
+        monkeypatch.setattr(data, "read", lambda index: without(read(index)))
+        text = re.sub(r"^object \S+ ", "(the )?object[^(]*(at .*)? ", text)
+    edit(data, 3, change)
+    report = audited(data).report
+    assert (report.agree, report.exit_code) == (False, 1)
+    (bad,) = [each for each in report.compared if each.problems]
+    assert (bad, bad.picture) == (report.compared[0], "sample 3")
+    assert re.search(text, "\n".join(bad.problems)), bad.problems
+    assert (bad.box_iou, bad.mask_iou) == (report.box_iou, report.mask_iou)
+
+
+def _stored(data, sample):
+    from blendtorch.btt.auditing.rendering import as_stored
+
+    return as_stored(data, sample)
+
+
+def test_a_smaller_iou_can_be_allowed(make):
+    data = make(count=4)
+    edit(data, 2, shift(0.01))
+    assert not audited(data).report.agree
+    assert audited(data, min_iou=0.95).report.agree
+
+
+def test_a_format_that_moves_boxes_is_told(make):
+    report = audited(make(count=4)).report
+    assert (report.format_box_iou, report.format_box_px, report.moves_boxes) == (1, 0, False)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "text"),
+    [
+        (shift(-70), "boxes outside of the picture", "the picture 64 x 48"),
+        (lambda picture: picture["objects"][0].update(xyxy=[5, 5, 5, 9]), "boxes without area", "[5 5 5 9]"),
+        (mirror, "boxes that are not those of their masks", "its mask ["),
+        (lambda picture: picture["objects"][0].update(category_id=7), "objects of unknown categories", "category 7"),
+    ],
+)
+def test_what_cannot_be_right_is_found_without_rendering(make, change, kind, text):
+    data = make(count=6)
+    edit(data, 4, change)
+    report = audited(data, samples=0).report
+    places = findings(report)[kind]
+    assert places
+    assert all(place.startswith("sample 4, object ") and text in place for place in places)
+    assert report.exit_code == 1
+
+
+def test_a_sample_that_cannot_be_read_is_told_with_the_others_looked_at(make):
+    data = make(count=6)
+    (data.folder.path / "2.json").write_text("{")
+    report = audited(data).report
+    ((place,),) = [findings(report)["samples that cannot be read"]]
+    assert "sample 2" in place
+    assert report.statistics.pictures == 5
+    assert report.exit_code == 1
+    assert 2 not in report.chosen
+
+
+def test_pictures_that_are_there_twice(make):
+    data = make(count=12)
+    files = {index: data.folder.path / f"{index}_0.npy" for index in range(12)}
+    splits = {index: data.read(index)[0].split for index in range(12)}
+    train = [index for index, split in splits.items() if split == "train"]
+    val = next(index for index, split in splits.items() if split == "val")
+    first, same, nearly = train[0], train[1], train[2]
+    picture = np.load(files[first])
+    np.save(files[same], picture)
+    np.save(files[nearly], np.minimum(picture, 254) + np.uint8(1) * (picture < 254) * (np.arange(64) % 2)[:, None].astype(np.uint8))
+    report = audited(data, samples=0).report
+    assert findings(report) == {}
+    assert findings(report, wrong=False) == {
+        "pictures that are there twice": [f"sample {same} is sample {first}"],
+        "pictures that are nearly the same": [f"sample {nearly} is nearly sample {first}"],
+    }
+    assert report.exit_code == 0
+    np.save(files[val], picture)
+    report = audited(data, samples=0).report
+    (leak,) = findings(report)["the same picture in two splits"]
+    assert f"sample {val}" in leak
+    assert report.exit_code == 1
+
+
+def test_an_episode_in_two_splits_leaks(make):
+    data = make(count=12)
+    edit(data, 7, move_to_other_split)
+    report = audited(data, samples=0).report
+    (leak,) = findings(report)["episodes in two splits"]
+    assert re.fullmatch(r"episode 3: sample 6 is in '\w+', sample 7 in '\w+'", leak)
+    assert report.exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("level", "text"), [(0, "black"), (130, "of one colour"), (255, "of one colour")]
+)
+def test_pictures_that_show_nothing(make, level, text):
+    data = make(count=4)
+    np.save(data.folder.path / "1_0.npy", np.full((*SHAPE, 3), level, np.uint8))
+    report = audited(data, samples=0).report
+    assert findings(report, wrong=False)["pictures that show nothing"] == [f"sample 1: {text}"]
+
+
+def test_several_processes_read_the_same(make):
+    data = make()
+    alone = audited(data, samples=0).report
+    assert audited(data, samples=0, workers=2).report == alone
+
+
+def test_what_does_not_come_again_is_wrong(make):
+    data = make(count=4)
+    report = audit(data, lambda data, indexes: list(render(data, indexes))[1:], samples=4).report
+    assert [each.problems for each in report.compared if each.problems] == [["it was not rendered again"]]
+    assert report.exit_code == 1
+
+
+def test_the_table_and_the_sheet_say_it(make):
+    data = make(count=6)
+    edit(data, 3, mirror)
+    edit(data, 5, drop)
+    found = audited(data)
+    console = Console(width=100, record=True, file=open("/dev/null", "w"))
+    with console.file:
+        show(found.report, console)
+    text = console.export_text()
+    assert "The labels of 2 of 6 pictures are not those that were rendered again." in text
+    assert re.search(r"sample 5\s+\d\s+0.0000\s+0.0000\s+0.00%", text)
+    assert "boxes that are not those of their masks: 1" in text
+    sheet = draw_sheet(found)
+    titles = [axes.get_title(loc="left") for axes in sheet.axes]
+    assert titles[:3] == ["objects of each class", "size", "visible part"]
+    assert [title.partition(" (")[0] for title in titles[3:5]] == ["sample 3", "sample 5"]
+    assert len(titles) == 9
+    sheet.canvas.draw()
+
+
+def test_matching_goes_by_overlap_within_a_class_first():
+    def made(category, x, instance=0):
+        return LabelledObject(category_id=category, instance_id=instance, xyxy=np.array([x, 0, x + 10.0, 10]))
+
+    assert sorted(match([made(1, 0), made(2, 1)], [made(2, 0), made(1, 1)])) == [(0, 1), (1, 0)]
+    assert match([made(1, 0)], [made(2, 1)]) == [(0, 0)]  # another class
+    assert match([made(1, 0)], [made(1, 30)]) == [(0, None), (None, 0)]
+    assert sorted(match([made(1, 0, 1), made(1, 30, 2)], [made(1, 0, 2), made(1, 30, 1)])) == [(0, 1), (1, 0)]
+
+
+def test_boxes_alone_can_be_compared():
+    def picture(x):
+        found = LabelledObject(category_id=1, xyxy=np.array([x, 0, x + 10.0, 10]))
+        return LabelledPicture(camera="", image=np.zeros((*SHAPE, 3), np.uint8), objects=(found,))
+
+    (same,) = compare_pictures(0, [picture(0)], [picture(0)], {1: "cube"}, 1.0)
+    assert same.problems == []
+    assert same.box_iou == 1
+    assert np.isnan(same.mask_iou)
+    (off,) = compare_pictures(0, [picture(0)], [picture(0.1)], {1: "cube"}, 1.0)
+    assert off.problems == ["the object at (5, 5) (cube): box IoU 0.9802, an edge is 0.1 px off"]
+
+
+def test_near_pictures_are_those_of_all_pairs():
+    rng = np.random.default_rng(0)
+    pictures = rng.uniform(0, 255, (40, 64)).astype(np.float32)[rng.integers(0, 40, 3000)]
+    pictures += rng.normal(0, 0.2, pictures.shape).astype(np.float32)
+    found = nearest_before(pictures)
+    for place in (0, 1, 2047, 2048, 2999):
+        near = np.flatnonzero(np.sqrt(((pictures[:place] - pictures[place]) ** 2).mean(axis=1)) <= 1)
+        assert found[place] == (near[0] if len(near) else -1)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (480, 640), (37, 53), (5, 7), (1, 1)])
+def test_thumbnails_of_any_size(shape):
+    image = np.full((*shape, 3), 90, np.uint8)
+    assert np.allclose(thumbnail(image), 90)
+
+
+def test_wrong_folders_and_arguments(make, tmp_path, capsys):
+    data = make(count=2)
+    folder = data.folder.path
+    (tmp_path / "empty").mkdir()
+    for arguments, text in [
+        ([tmp_path / "nowhere"], "is no folder"),
+        ([tmp_path / "empty"], "has no configuration.yaml"),
+        ([folder, "--samples", "-1"], "--samples -1: expected 0 or more"),
+        ([folder, "--min-iou", "2"], "--min-iou 2.0: expected 0 to 1"),
+    ]:
+        assert main(["audit", *map(str, arguments)]) == 2
+        assert text in capsys.readouterr().err
+    for path in folder.glob("[0-9]*.json"):
+        path.unlink()
+    assert main(["audit", str(folder)]) == 2
+    assert "no whole sample" in capsys.readouterr().err
+    (folder / "versions.json").unlink()
+    with pytest.raises(ConfigurationError, match="has no versions"):
+        DataSet(folder)
+
+
+def test_a_writer_that_does_not_read_is_named(make, plugin, capsys):
+    folder = make(count=2).folder.path
+    plugin.write_text(WRITER.replace("def read(", "def other("))
+    assert main(["audit", str(folder), "--samples", "0", "--workers", "0"]) == 1
+    assert "writer 'plain': writer 'plain' does not read what it wrote" in capsys.readouterr().out
+
+
+def test_blender_renders_again_what_it_has_rendered(tmp_path, plugin, blender):
+    """Labels of a run are the same again; a label that is edited, and a model that has changed, are named."""
+    model = tmp_path / "part.obj"
+    model.write_text("v 0 0 0\nv 0.1 0 0\nv 0 0.1 0\nv 0 0 0.1\nf 1 3 2\nf 1 2 4\nf 2 3 4\nf 3 1 4\n")
+    named = ["--blender", blender] if blender else []
+
+    def command(*arguments):
+        python = [sys.executable, "-W", "ignore::UserWarning", "-m", "blendtorch.btt.command"]
+        return subprocess.run([*python, *arguments, *named], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False)
+
+    small = ["--set", "renderer=workbench", "--set", "resolution=[160,120]", "--set", "assets[0].count=3"]
+    written = ["--count", "12", "-o", "data", "--format", "plain", "--plugin", str(plugin)]
+    made = command("generate", str(model), "--unit", "m", *small, *written)
+    assert made.returncode == 0, made.stderr
+    same = command("audit", "data", "--samples", "4", "--json")
+    assert same.returncode == 0, same.stderr
+    report = json.loads(same.stdout)
+    assert (report["box_iou"], report["mask_iou"], len(report["chosen"]), report["changed"]) == (1, 1, 4, [])
+    assert (tmp_path / "data" / "audit.png").read_bytes().startswith(b"\x89PNG")
+
+    data = DataSet(tmp_path / "data")
+    chosen = report["chosen"][1]
+    edit(data, chosen, shift(1))
+    model.write_text(model.read_text() + "# another comment\n")
+    wrong = command("audit", "data", "--samples", "4", "-o", "other.png")
+    assert wrong.returncode == 1, wrong.stderr
+    assert f"{model} has changed since" in wrong.stderr
+    assert re.search(rf"sample {chosen}: object \d \(part\): box IoU 0\.\d+, an edge is 1 px off", wrong.stdout), wrong.stdout
+    assert "The labels of 1 of 4 pictures are not those that were rendered again." in wrong.stdout
+    assert (tmp_path / "other.png").exists()

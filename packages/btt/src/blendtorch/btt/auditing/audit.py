@@ -155,7 +155,7 @@ def audit(
         folder=str(data.folder.path),
         writer=str(data.versions[-1].writer["name"]),
         statistics=counted,
-        changed=[*data.changed_files(), *getattr(render, "differing", ())],
+        changed=[*data.changed_files, *getattr(render, "differing", ())],
         chosen=chosen,
         compared=comparison.compared,
         box_iou=min((each.box_iou for each in comparison.compared if each.box_iou is not None), default=None),

@@ -157,6 +157,17 @@ def iou_of_masks(one: Mask | None, two: Mask | None) -> float:
     return np.count_nonzero(one & two) / union if union else 1.0
 
 
+def written_iou(value: float | None) -> str:
+    """Write an IoU for people; never 1 where it is less.
+
+    Examples
+    --------
+    >>> written_iou(1.0), written_iou(0.99999), written_iou(None)
+    ('1', '0.9999', '-')
+    """
+    return "-" if value is None else "1" if value == 1 else f"{int(value * 10_000) / 10_000:.4f}"
+
+
 def match(stored: Sequence[LabelledObject], again: Sequence[LabelledObject]) -> list[tuple[int | None, int | None]]:
     """Find which are the same object: by instance id where both have it, else by what overlaps most, best within a class.
 
@@ -237,9 +248,9 @@ def _compare_objects(
         there = categories.get(again.category_id, again.category_id)
         wrong.append(f"its class is {categories.get(stored.category_id, stored.category_id)}, and it was rendered as {there}")
     if boxes < min_iou - _ROUNDING:
-        wrong.append(f"box IoU {boxes:.4f}, an edge is {box_px:.3g} px off")
+        wrong.append(f"box IoU {written_iou(boxes)}, an edge is {box_px:.3g} px off")
     if masks < min_iou - _ROUNDING:
-        wrong.append(f"mask IoU {masks:.4f}")
+        wrong.append(f"mask IoU {written_iou(masks)}")
     if bool(stored.ignored) != bool(again.ignored):
         wrong.append(f"it is {'ignored' if stored.ignored else 'not ignored'}, and was {again.ignored or 'not'} rendered again")
     if np.isfinite([stored.visibility, again.visibility]).all() and abs(stored.visibility - again.visibility) > _VISIBILITY:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,9 @@ class DataSet:
         """Look at samples, in order, in processes of their own; 0 for none beside this one."""
         self.close()  # each process opens its own
         # A tensor of indexes: workers are forked, and reference counts of a list would copy it.
-        return iter(DataLoader(_Looked(self, torch.tensor(indexes)), batch_size=None, num_workers=workers))  # type: ignore[arg-type]
+        return iter(DataLoader(_Looked(self, torch.tensor(indexes)), batch_size=None, num_workers=workers))
 
+    @cached_property
     def changed_files(self) -> list[str]:
         """Name the files that the samples were made of and that are others now, or not there any more."""
         made_of = {path: digest for each in self.versions for path, digest in each.files.items()}

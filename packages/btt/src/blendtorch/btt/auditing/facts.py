@@ -124,7 +124,7 @@ def facts_of(index: int, picture: LabelledPicture) -> PictureFacts:
         digest=digest.digest()[:16],
         thumbnail=thumbnail(image).tobytes(),
         bad=_bad(image),
-        objects=tuple(_object_facts(each, image.shape[:2]) for each in picture.objects),
+        objects=tuple(_object_facts(each, image.shape[0], image.shape[1]) for each in picture.objects),
         left_out=dict(picture.left_out),
     )
 
@@ -147,7 +147,7 @@ def thumbnail(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     >>> thumbnail(halves).reshape(GRID, GRID)[[0, 7, 8], 0].tolist()
     [0.0, 0.0, 100.0]
     """
-    sums = image[..., :3].sum(axis=-1, dtype=np.uint16).astype(np.float32) / 3
+    sums: npt.NDArray[np.float32] = image[..., :3].sum(axis=-1, dtype=np.uint16).astype(np.float32) / 3
     for axis, size in enumerate(sums.shape):
         begins = np.arange(GRID) * size // GRID
         lengths = np.maximum(np.diff(begins, append=size), 1).astype(np.float32)
@@ -180,8 +180,7 @@ def box_of(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
 
 
-def _object_facts(labelled: LabelledObject, shape: tuple[int, int]) -> ObjectFacts:
-    height, width = shape
+def _object_facts(labelled: LabelledObject, height: int, width: int) -> ObjectFacts:
     area = area_of(labelled)
     border = np.array([0, 0, -width, -height])
     known = np.isfinite(labelled.xyxy).all()

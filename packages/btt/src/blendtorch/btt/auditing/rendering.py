@@ -120,6 +120,6 @@ def as_rendered(data: DataSet, sample: Sample) -> Sequence[LabelledPicture]:
     """List what the labels of a sample are before a format rounds them; nothing where they are no boxes."""
     options = data.writer.options
     try:
-        return labelled_pictures(sample, options if isinstance(options, LabelOptions) else LabelOptions())
+        return labelled_pictures(sample, options if isinstance(options, LabelOptions) else LabelOptions(loose=True))
     except ConfigurationError:
         return ()

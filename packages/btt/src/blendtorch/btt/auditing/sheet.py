@@ -1,25 +1,25 @@
 """A report as a picture: what was rendered again, the worst first, and how objects are spread. Drawn by matplotlib."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from blendtorch.btt.auditing.audit import Audit
-from blendtorch.btt.auditing.comparing import PictureComparison
-from blendtorch.btt.auditing.table import iou, verdict
-from blendtorch.core.labels import LabelledObject
+from blendtorch.btt.auditing.comparing import ObjectComparison, PictureComparison, written_iou
+from blendtorch.btt.auditing.table import verdict
+from blendtorch.core.labels import LabelledObject, LabelledPicture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _STORED, _AGAIN, _OFF = "#ff8c1a", "#19d3e6", "#e6194b"  # orange below, cyan above it, red where masks differ
-_INK, _QUIET, _GOOD, _BAD = "#202428", "#6b7480", "#1a7f37", "#c62828"
+_INK, _QUIET, _BARS, _GOOD, _BAD = "#202428", "#6b7480", "#9db4cf", "#1a7f37", "#c62828"
 _COLUMNS = 4
-_PANEL_INCHES = 3.4  # the width of a picture
-_HEAD_INCHES, _HISTOGRAM_INCHES, _CAPTION_INCHES = 0.75, 2.0, 0.55
-_MOST_CLASSES = 12
+_PANEL, _GAP = 3.4, 0.15  # inches: the width of a picture, what is between two
+_HEAD, _HISTOGRAMS, _CAPTION = 0.8, 2.35, 0.55  # inches: heights
+_MOST_CLASSES, _MOST_TEXT = 10, 62
+_ZOOM = 0.42  # of the width of a picture
 
 
 def draw_sheet(audited: Audit) -> "Figure":
@@ -38,130 +38,171 @@ def draw_sheet(audited: Audit) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    pictures = [each for each in audited.worst if each.stored is not None]
+    pictures = [(each, each.stored) for each in audited.worst if each.stored is not None]
     columns = min(_COLUMNS, max(len(pictures), 3))
-    rows = -(-len(pictures) // columns)
-    heights = [each.stored.image.shape[0] / each.stored.image.shape[1] for each in pictures if each.stored is not None]
-    panel = _PANEL_INCHES * max(heights, default=0.0)
-    width = columns * (_PANEL_INCHES + 0.15) + 0.15
-    height = _HEAD_INCHES + _HISTOGRAM_INCHES + 0.75 + rows * (panel + _CAPTION_INCHES)
+    panel = _PANEL * max((stored.image.shape[0] / stored.image.shape[1] for _, stored in pictures), default=0.0)
+    width = columns * (_PANEL + _GAP) + _GAP
+    height = _HEAD + _HISTOGRAMS + -(-len(pictures) // columns) * (panel + _CAPTION) - _GAP
     figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
-    _draw_head(figure, audited, 0.15 / width, height)
-    _draw_histograms(figure, audited, width, height)
-    for place, each in enumerate(pictures):
+
+    def axes_at(left: float, top: float, wide: float, high: float) -> "Axes":
+        return figure.add_axes((left / width, 1 - (top + high) / height, wide / width, high / height))
+
+    _draw_head(figure, audited, width, height)
+    space = (width - _GAP) / 3
+    for place, draw in enumerate((_draw_classes, _draw_sizes, _draw_visibility)):
+        draw(_plain(axes_at(_GAP + place * space + 0.3, _HEAD + 0.25, space - 0.6, _HISTOGRAMS - 1.0)), audited)
+    for place, (each, stored) in enumerate(pictures):
         row, column = divmod(place, columns)
-        left = 0.15 + column * (_PANEL_INCHES + 0.15)
-        bottom = height - _HEAD_INCHES - _HISTOGRAM_INCHES - 0.75 - row * (panel + _CAPTION_INCHES) - panel
-        axes = figure.add_axes((left / width, bottom / height, _PANEL_INCHES / width, panel / height))
-        _draw_picture(axes, each)
+        top = _HEAD + _HISTOGRAMS + row * (panel + _CAPTION)
+        _draw_panel(axes_at(_GAP + column * (_PANEL + _GAP), top, _PANEL, panel), each, stored)
     return figure
 
 
-def _draw_head(figure: "Figure", audited: Audit, left: float, height: float) -> None:
-    report = audited.report
+def _draw_head(figure: "Figure", audited: Audit, width: float, height: float) -> None:
+    report, left = audited.report, _GAP / width
     color = _GOOD if report.exit_code == 0 else _BAD
+    first, *others = verdict(report)
     text = f"{report.statistics.samples} samples, {report.statistics.objects} objects, written as {report.writer}"
-    figure.text(left, 1 - 0.3 / height, verdict(report), color=color, fontsize=13, weight="bold", va="center")
-    figure.text(left, 1 - 0.58 / height, text, color=_QUIET, fontsize=10, va="center")
-    if audited.worst:
-        legend = (("stored", _STORED), ("rendered again", _AGAIN), ("pixels of one mask only", _OFF))
-        for place, (name, color) in enumerate(legend):
-            y = 1 - (0.18 + 0.2 * place) / height
-            figure.text(1 - left, y, f"\u25a0 {name}", color=color, fontsize=9, ha="right", va="center")
+    figure.text(left, 1 - 0.28 / height, first, color=color, fontsize=13, weight="bold", va="center")
+    figure.text(left, 1 - 0.56 / height, "  ".join([*others, text]), color=_QUIET, fontsize=10, va="center")
+    legend = (("stored", _STORED), ("rendered again", _AGAIN), ("pixels of one mask only", _OFF))
+    for place, (name, color) in enumerate(legend if audited.worst else ()):
+        y = 1 - (0.2 + 0.2 * place) / height
+        figure.text(1 - left, y, f"\u25a0 {name}", color=color, fontsize=9, ha="right", va="center")
 
 
-def _draw_histograms(figure: "Figure", audited: Audit, width: float, height: float) -> None:
+def _plain(axes: "Axes") -> "Axes":
+    axes.tick_params(labelsize=8, colors=_QUIET, length=2)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(_QUIET)
+    return axes
+
+
+def _title(axes: "Axes", text: str) -> None:
+    axes.set_title(text, fontsize=10, color=_INK, loc="left")
+
+
+def _draw_classes(axes: "Axes", audited: Audit) -> None:
     counts = sorted(audited.report.statistics.classes.items(), key=lambda item: -item[1])
     shown = counts[:_MOST_CLASSES]
-    title = "objects of each class" + (f" (the first {len(shown)} of {len(counts)})" if len(shown) < len(counts) else "")
+    _title(axes, "objects of each class" + (f": the first {len(shown)} of {len(counts)}" if len(shown) < len(counts) else ""))
+    axes.barh(range(len(shown)), [count for _, count in shown], color=_BARS, height=0.75)
+    axes.set_yticks([])
+    axes.set_ylim(max(len(shown), 4) - 0.5, -0.5)
+    for place, (name, count) in enumerate(shown):  # over the bar: names may be long
+        axes.text(0, place, f" {_short(name, 24)}  {count}", va="center", fontsize=8, color=_INK)
+
+
+def _draw_sizes(axes: "Axes", audited: Audit) -> None:
+    _title(axes, "size of objects: square root of their pixels")
     sizes = np.sqrt([each.area for each in audited.objects if each.area > 0])
+    if len(sizes):
+        axes.hist(sizes, bins=np.linspace(0, float(sizes.max()) * 1.02, 25).tolist(), color=_BARS)
+    else:
+        _say_nothing(axes)
+
+
+def _draw_visibility(axes: "Axes", audited: Audit) -> None:
+    _title(axes, "how much of an object is seen")
     seen = np.array([each.visibility for each in audited.objects if np.isfinite(each.visibility)])
-    panels: list[tuple[str, str]] = [(title, "objects"), ("size", "square root of pixels"), ("visible part", "")]
-    space = (width - 0.15) / len(panels)
-    for place, (name, unit) in enumerate(panels):
-        left = 0.15 + place * space + 0.45
-        bottom = height - _HEAD_INCHES - _HISTOGRAM_INCHES + 0.1
-        axes = figure.add_axes((left / width, bottom / height, (space - 0.75) / width, (_HISTOGRAM_INCHES - 0.35) / height))
-        axes.set_title(name, fontsize=10, color=_INK, loc="left")
-        axes.set_xlabel(unit, fontsize=8, color=_QUIET)
-        axes.tick_params(labelsize=8, colors=_QUIET, length=2)
-        for side in ("top", "right"):
-            axes.spines[side].set_visible(False)
-        if place == 0:
-            _draw_classes(axes, [key for key, _ in shown], [count for _, count in shown])
-        elif place == 1 and len(sizes):
-            axes.hist(sizes, bins=_bins(sizes), color="#5b7fa6")
-        elif place == 2 and len(seen):
-            axes.hist(seen, bins=np.linspace(0, 1, 21), color="#5b7fa6")
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-        else:
-            axes.text(0.5, 0.5, "the format does not keep it", ha="center", va="center", color=_QUIET, fontsize=9)
-            axes.set_axis_off()
+    if len(seen):
+        axes.hist(seen, bins=np.linspace(0, 1, 21).tolist(), color=_BARS)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    else:
+        _say_nothing(axes)
 
 
-def _draw_classes(axes: "Axes", names: Sequence[str], counts: Sequence[int]) -> None:
-    places = np.arange(len(names))
-    axes.barh(places, counts, color="#5b7fa6", height=0.7)
-    axes.set_yticks(places, [])
-    axes.set_ylim(max(len(names), 3) - 0.4, -0.6)
-    axes.set_xlabel("")
-    for place, name, count in zip(places, names, counts, strict=True):
-        # Over the bar, not beside the axis: names may be long.
-        axes.text(0, place, f" {_short(name)}  {count}", va="center", fontsize=8, color=_INK, clip_on=True)
-        axes.patches[place].set_alpha(0.55)
+def _say_nothing(axes: "Axes") -> None:
+    axes.text(0.5, 0.5, "not known", ha="center", va="center", color=_QUIET, fontsize=9, transform=axes.transAxes)
+    axes.set_axis_off()
 
 
-def _draw_picture(axes: "Axes", each: PictureComparison) -> None:
-    if each.stored is None:
+def _draw_panel(axes: "Axes", each: PictureComparison, stored: LabelledPicture) -> None:
+    color = _BAD if each.problems else _GOOD
+    _draw_picture(axes, each, stored, color)
+    split = f" ({stored.split})" if stored.split else ""
+    values = {"box": each.box_iou, "mask": each.mask_iou}
+    numbers = [f"{name} IoU {written_iou(value)}" for name, value in values.items() if np.isfinite(value)]
+    axes.set_title(", ".join([f"{each.name}{split}", *numbers]), fontsize=9, color=color, loc="left", pad=4)
+    if each.problems:
+        more = f" (+{len(each.problems) - 1})" if len(each.problems) > 1 else ""
+        text = _short(each.problems[0], _MOST_TEXT - len(more)) + more
+        axes.text(0, -0.02, text, transform=axes.transAxes, fontsize=7.5, color=_BAD, va="top")
+    bad = [pair for pair in each.objects if pair.wrong]
+    if bad:
+        _draw_enlarged(axes, each, stored, min(bad, key=lambda pair: np.nan_to_num([pair.box_iou, pair.mask_iou], nan=1).min()))
+
+
+def _draw_enlarged(axes: "Axes", each: PictureComparison, stored: LabelledPicture, worst: ObjectComparison) -> None:
+    """Show the worst object larger, in the corner that is farthest from it: errors of a pixel are not seen otherwise."""
+    boxes = [pair.xyxy for pair in (worst.stored, worst.again) if pair is not None and np.isfinite(pair.xyxy).all()]
+    if not boxes:
         return
-    image = each.stored.image
-    height, width = image.shape[:2]
+    height, width = stored.image.shape[:2]
+    low, high = np.min(boxes, axis=0)[:2], np.max(boxes, axis=0)[2:]
+    center, half = (low + high) / 2, max(*(high - low) * 0.65, 6.0)
+    if half > _ZOOM * width / 2:  # it is large already
+        return
+    wide, high_part = _ZOOM, _ZOOM * width / height
+    corner = (0.0 if center[0] > width / 2 else 1 - wide, 0.0 if center[1] < height / 2 else 1 - high_part)
+    inset = axes.inset_axes((*corner, wide, high_part))
+    _draw_picture(inset, each, stored, _BAD)
+    inset.set_facecolor("#e8eaed")  # beyond the picture
+    inset.set_xlim(center[0] - half, center[0] + half)
+    inset.set_ylim(center[1] + half, center[1] - half)
+    axes.indicate_inset_zoom(inset, edgecolor=_BAD, alpha=0.6)
+
+
+def _draw_picture(axes: "Axes", each: PictureComparison, stored: LabelledPicture, color: str) -> None:
+    height, width = stored.image.shape[:2]
     extent = (0, width, height, 0)  # pixel coordinates count from the corner
-    axes.imshow(image[..., :3], extent=extent, interpolation="nearest")
+    axes.imshow(stored.image[..., :3], extent=extent, interpolation="nearest")
     off = np.zeros((height, width, 4))
     for pair in each.objects:
-        off[_differing(pair.stored, pair.again, (height, width))] = (*_rgb(_OFF), 0.85)
+        off[_differing(pair.stored, pair.again, (height, width))] = (*_rgb(_OFF), 0.6)
     axes.imshow(off, extent=extent, interpolation="nearest")
     for pair in each.objects:
-        for labelled, color, line in ((pair.stored, _STORED, 3.0), (pair.again, _AGAIN, 1.0)):
+        for labelled, own, line in ((pair.stored, _STORED, 2.6), (pair.again, _AGAIN, 0.9)):
             if labelled is not None:
-                _draw_labels(axes, labelled, color, line)
+                _draw_labels(axes, labelled, own, line)
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     axes.set_xticks([])
     axes.set_yticks([])
-    color = _BAD if each.problems else _GOOD
     for spine in axes.spines.values():
         spine.set_edgecolor(color)
-        spine.set_linewidth(2.0)
-    split = f" ({each.stored.split})" if each.stored.split else ""
-    values = {"box": each.box_iou, "mask": each.mask_iou}
-    numbers = [f"{name} IoU {iou(value)}" for name, value in values.items() if np.isfinite(value)]
-    axes.set_title(", ".join([f"{each.name}{split}", *numbers]), fontsize=9, color=color, loc="left", pad=4)
-    if each.problems:
-        more = f" (+{len(each.problems) - 1})" if len(each.problems) > 1 else ""
-        text = _short(each.problems[0], 58) + more
-        axes.text(0, -0.02, text, transform=axes.transAxes, fontsize=7.5, color=_BAD, va="top", clip_on=False)
+        spine.set_linewidth(1.6)
 
 
 def _draw_labels(axes: "Axes", labelled: LabelledObject, color: str, line: float) -> None:
+    from matplotlib.collections import LineCollection
     from matplotlib.patches import Rectangle
 
     alpha = 0.45 if labelled.ignored else 1.0
     if np.isfinite(labelled.xyxy).all():
         x0, y0, x1, y1 = labelled.xyxy
         axes.add_patch(Rectangle((x0, y0), x1 - x0, y1 - y0, fill=False, edgecolor=color, linewidth=line, alpha=alpha))
-    if labelled.mask is not None and labelled.mask.any():
-        height, width = labelled.mask.shape
-        x, y = np.arange(-1, width + 1) + 0.5, np.arange(-1, height + 1) + 0.5  # a border, so that outlines close at the edges
-        padded = np.pad(labelled.mask, 1).astype(float)
-        axes.contour(x, y, padded, levels=[0.5], colors=[color], linewidths=line * 0.6, alpha=alpha)
+    if labelled.mask is not None:
+        axes.add_collection(LineCollection(list(_outline(labelled.mask)), colors=color, linewidths=line * 0.6, alpha=alpha))
     if labelled.keypoints is not None:
         shown = np.isfinite(labelled.keypoints).all(axis=-1)
         if labelled.states is not None:
             shown &= labelled.states > 0
         x, y = labelled.keypoints[shown].T
-        axes.scatter(x, y, s=(line * 2.5) ** 2, color=color, linewidths=0)
+        axes.scatter(x, y, s=(line * 1.6) ** 2, color=color, linewidths=0, alpha=alpha, zorder=3)
+
+
+def _outline(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """List the edges between pixels where a mask ends, shape (N, 2, 2): they are where its pixels end, and not rounded."""
+    padded = np.pad(mask, 1)
+    y, x = np.nonzero(padded[1:-1, 1:] != padded[1:-1, :-1])
+    upright = np.stack([np.stack([x, y], axis=-1), np.stack([x, y + 1], axis=-1)], axis=1)
+    y, x = np.nonzero(padded[1:, 1:-1] != padded[:-1, 1:-1])
+    level = np.stack([np.stack([x, y], axis=-1), np.stack([x + 1, y], axis=-1)], axis=1)
+    edges: npt.NDArray[np.float64] = np.concatenate([upright, level]).astype(np.float64)
+    return edges
 
 
 def _differing(one: LabelledObject | None, two: LabelledObject | None, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -172,14 +213,10 @@ def _differing(one: LabelledObject | None, two: LabelledObject | None, shape: tu
     return difference
 
 
-def _bins(sizes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    return np.linspace(0, float(sizes.max()) * 1.02, 25)
-
-
 def _rgb(color: str) -> tuple[float, float, float]:
     red, green, blue = (int(color[place : place + 2], 16) / 255 for place in (1, 3, 5))
     return red, green, blue
 
 
-def _short(text: str, most: int = 24) -> str:
+def _short(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}\u2026"

@@ -147,7 +147,7 @@ def nearest_before(thumbnails: npt.NDArray[np.float32], limit: float = _NEAR) ->
             distances = squares[block, None] + squares[other] - 2 * centred[block] @ centred[other].T
             near = distances <= limit**2 * thumbnails.shape[1]
             if earlier == begin:
-                near &= np.tri(*near.shape, k=-1, dtype=bool)
+                near &= np.tri(len(near), near.shape[1], k=-1, dtype=bool)
             rows = near.any(axis=1) & (found[block] < 0)
             found[block] = np.where(rows, near.argmax(axis=1) + earlier, found[block])
     return found

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from blendtorch.btt.auditing.audit import Report
+from blendtorch.btt.auditing.comparing import written_iou
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -44,23 +45,23 @@ def show(report: Report, console: Console) -> None:
         console.print(Text(f"Not as it was when the samples were made: {text}", "yellow"))
     if report.compared:
         _show_compared(report, console)
-    console.print(Text(verdict(report), "bold green" if report.exit_code == 0 else "bold red"))
+    if report.changed and not report.agree:
+        console.print(Text("Another renderer may move edges by pixels: --min-iou 0.98 allows that", "yellow"))
+    console.print(Text(" ".join(verdict(report)), "bold green" if report.exit_code == 0 else "bold red"))
 
 
-def verdict(report: Report) -> str:
-    """Say in a sentence or two what is to be thought of it."""
-    wrong = [each.what for each in report.statistics.findings if each.wrong]
+def verdict(report: Report) -> list[str]:
+    """Say in a few sentences what is to be thought of it."""
     text = []
     if not report.agree:
         bad = sum(bool(each.problems) for each in report.compared)
-        text.append(f"The labels of {bad} of {len(report.compared)} pictures are not those that were rendered again.")
-        if report.changed:
-            text.append("Something has changed since, see above: another renderer may move edges by pixels (--min-iou).")
+        text.append(f"{bad} of {len(report.compared)} pictures have labels that are not those that were rendered again.")
     elif report.compared:
         text.append(f"All labels of the {len(report.compared)} pictures that were rendered again agree.")
+    wrong = [f"{each.what} ({len(each.where)})" for each in report.statistics.findings if each.wrong]
     if wrong:
-        text.append(f"There are {', '.join(wrong)}.")
-    return " ".join(text) or "Nothing is wrong with what can be told without rendering."
+        text.append(f"What cannot be right: {', '.join(wrong)}.")
+    return text or ["Nothing is wrong with what can be told without rendering."]
 
 
 def _show_compared(report: Report, console: Console) -> None:
@@ -69,7 +70,7 @@ def _show_compared(report: Report, console: Console) -> None:
         table.add_column(title, justify="left" if title == "picture" else "right", no_wrap=True)
     for each in report.compared[:_MOST_PICTURES]:
         differing = "-" if each.differing is None else f"{each.differing:.2%}"
-        cells = (each.picture, str(each.objects), iou(each.box_iou), iou(each.mask_iou), differing)
+        cells = (each.picture, str(each.objects), written_iou(each.box_iou), written_iou(each.mask_iou), differing)
         table.add_row(*cells, style="red" if each.problems else "")
     console.print(table)
     for each in report.compared:
@@ -77,20 +78,9 @@ def _show_compared(report: Report, console: Console) -> None:
             console.print(Text(f"  {each.picture}: {line}", "red"))
     if report.format_box_iou is not None or report.format_mask_iou is not None:
         moved = f", a box {report.format_box_px:.2g} px off" if report.format_box_px else ""
-        kept = f"box IoU {iou(report.format_box_iou)}, mask IoU {iou(report.format_mask_iou)}{moved}"
+        kept = f"box IoU {written_iou(report.format_box_iou)}, mask IoU {written_iou(report.format_mask_iou)}{moved}"
         text = f"The format {report.writer} keeps of what was rendered, at worst: {kept}"
         console.print(Text(text, "yellow" if report.moves_boxes else ""))
-
-
-def iou(value: float | None) -> str:
-    """Write an IoU for people; never 1 where it is less.
-
-    Examples
-    --------
-    >>> iou(1.0), iou(0.99999), iou(None)
-    ('1', '0.9999', '-')
-    """
-    return "-" if value is None else "1" if value == 1 else f"{int(value * 10_000) / 10_000:.4f}"
 
 
 def _counts(counts: Mapping[str, int], total: int) -> str:

@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     except BlendtorchError as error:
         _say(f"blendtorch audit: {error}")
         return _WRONG
-    for text in data.changed_files() if options.samples else ():
+    for text in data.changed_files if options.samples else ():
         _say(f"Not as it was when the samples were made: {text}")
     workers = min(allowed_cpus(), len(indexes) // 16) if options.workers is None else options.workers
     try:

@@ -6,15 +6,12 @@ from typing import Any
 
 import msgspec
 from blendtorch.btt.command.format_arguments import add_format_arguments
-from blendtorch.btt.configuration import load_configuration, parse_yaml
-from blendtorch.btt.generation.arguments import check_arguments
+from blendtorch.btt.command.run_arguments import add_run_arguments, read_run
+from blendtorch.btt.configuration import parse_yaml
 from blendtorch.btt.generation.format import parse_split
-from blendtorch.btt.generation.overrides import override, split
 from blendtorch.btt.generation.plan import Plan, make_plan
-from blendtorch.btt.generation.preset import make_preset
 from blendtorch.btt.generation.preview import preview
 from blendtorch.btt.generation.run import Summary, generate
-from blendtorch.btt.generation.subject import Subject
 from blendtorch.core.errors import BlendtorchError, ConfigurationError
 
 SUMMARY = "render and label samples of your models or of a scene, into a folder"
@@ -58,21 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "subject", metavar="MODEL|SCENE", nargs="*", help="models (.glb, .obj, .stl ...), folders of them, or a .blend"
     )
-    parser.add_argument(
-        "--config", metavar="FILE", help="a configuration, YAML or JSON; relative paths in it count from this folder"
-    )
+    add_run_arguments(parser)
     parser.add_argument(
         "-o", "--output", metavar="FOLDER", help="where to; made if it is not there (needed, but for --preview)"
     )
     parser.add_argument("--count", metavar="N", type=int, help="how many samples (default: the configuration's, or 100)")
-    parser.add_argument("--start", metavar="N", type=int, help="index of the first sample (default: 0)")
-    parser.add_argument("--seed", metavar="N", type=int, help="other samples of the same kind (default: 0)")
-    parser.add_argument(
-        "--unit", choices=("m", "cm", "mm", "in"), help="of the numbers in the models, where no configuration says it"
-    )
-    parser.add_argument(
-        "--set", metavar="PATH=VALUE", action="append", default=[], dest="settings", help="change a value; may be repeated"
-    )
     parser.add_argument(
         "--preview",
         metavar="N",
@@ -85,21 +72,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true", help="remove what blendtorch has written into the folder, and begin anew"
     )
     add_format_arguments(parser, default="images")
-    parser.add_argument("--instances", metavar="N", type=int, help="Blender processes (default: the configuration's, or 1)")
     parser.add_argument("--workers", metavar="N", type=int, help="processes that write (default: by the number of CPUs)")
-    parser.add_argument(
-        "--blender", metavar="PATH", help="which Blender: an executable, a Python that has bpy, or a folder with one"
-    )
-    parser.add_argument(
-        "--plugin", metavar="FILE", action="append", default=[], help="a Python file with plug-ins; may be repeated"
-    )
     parser.add_argument("--json", action="store_true", help="print a summary as JSON in the end; all else goes to stderr")
 
 
 def run(options: argparse.Namespace) -> int:
     """Check, then look or make samples."""
     try:
-        configuration, origin = _configuration(options)
+        configuration, origin = read_run(options, options.subject)
         if options.preview is not None:
             return _preview(options, configuration, origin)
         if not options.output:
@@ -127,37 +107,6 @@ def run(options: argparse.Namespace) -> int:
         _say(notice)
     _say(_last_line(summary))
     return summary.exit_code
-
-
-def _configuration(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """Put it together: the file or the preset, then --set, then what has an option of its own."""
-    if options.config and options.unit:
-        raise ConfigurationError(
-            f"--unit is for models that are named here: {options.config} says it of each, as assets[0].unit"
-        )
-    if bool(options.config) == bool(options.subject):
-        raise ConfigurationError("name models or a scene, or a configuration with --config: one of them")
-    if options.config:
-        origin = str(options.config)
-        configuration = check_arguments(load_configuration(options.config), origin)
-        configuration.setdefault("renderer", "cycles")
-    else:
-        origin = "the preset"
-        renderers = [value for path, value in map(split, options.settings) if path == ["renderer"]]
-        preset = make_preset(Subject.of(options.subject, options.unit, options.blender), renderers[-1] if renderers else None)
-        configuration = preset.arguments
-        for notice in preset.notices:
-            _say(notice)
-    configuration = override(configuration, options.settings)
-    own = {
-        "count": options.count,
-        "start": options.start,
-        "seed": options.seed,
-        "num_instances": options.instances,
-        "blender": options.blender,
-        "plugins": [*configuration.get("plugins", ()), *options.plugin] if options.plugin else None,
-    }
-    return {**configuration, **{name: value for name, value in own.items() if value is not None}}, origin
 
 
 def _preview(options: argparse.Namespace, configuration: dict[str, Any], origin: str) -> int:

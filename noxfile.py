@@ -60,7 +60,10 @@ TORCH = "torch==2.13.0"
 CORE, BTT, BTB, BTB_WITH_BPY = "packages/core", "packages/btt", "packages/btb", "packages/btb[bpy]"
 STANDARD, IMAGES = "plugins/blendtorch-standard", "plugins/blendtorch-images"  # what btb and btt need of plugins/
 PLUGINS = [STANDARD, IMAGES, "plugins/blendtorch-cycles", "plugins/blendtorch-gbuffer", "plugins/blendtorch-example"]
-TEST_TOOLS = ["pytest>=9", "pytest-timeout", "hypothesis", "jsonschema", "hatchling", "types-psutil", "types-PyYAML"]
+TEST_TOOLS = [
+    *("pytest>=9", "pytest-timeout", "hypothesis", "jsonschema", "hatchling", "types-psutil", "types-PyYAML"),
+    "playwright",  # drives the Chromium of the system, and downloads none
+]
 DETECTOR = [
     "torchvision==0.28.0",
     "torchmetrics[detection]",
@@ -150,6 +153,15 @@ def matrix(session):
         session.error("xvfb-run is missing. On Debian: apt-get install -y --no-install-recommends xvfb xauth")
     window = [python, "-m", "pytest", "-m", "window", f"--blender={blender}", *session.posargs]
     session.run("xvfb-run", "--auto-servernum", "--server-args=-screen 0 1280x1024x24", *window, external=True)
+
+
+@nox.session
+def browser(session):
+    """Run the tests of the page of `blendtorch view` in Chromium. `-- --update-pictures` writes its picture in the docs."""
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        session.error("No Chromium is on PATH. On Debian: apt-get install -y --no-install-recommends chromium")
+    python = main_environment(session)
+    session.run(python, "-m", "pytest", "tests/viewing", "-m", "browser", *session.posargs, external=True)
 
 
 @nox.session

@@ -15,6 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 def pytest_addoption(parser):
     parser.addoption("--blender", help="blender executable or Python with bpy to test with (default: this Python)")
+    parser.addoption("--update-pictures", action="store_true", help="write the pictures of the documentation anew")
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +42,7 @@ def leaves_nothing(short_tmp):
     yield
     deadline = time.monotonic() + 5
     while left := [process for process in psutil.Process().children(recursive=True) if process.pid not in before]:
-        left = [process for process in left if "resource_tracker" not in " ".join(process.cmdline())]  # multiprocessing's own
+        left = [process for process in left if "resource_tracker" not in _command_line(process)]  # multiprocessing's own
         if not left or time.monotonic() > deadline:
             break
         time.sleep(0.1)
@@ -50,6 +51,13 @@ def leaves_nothing(short_tmp):
     files = [path for path in short_tmp.glob("blend*/*") if path.suffix not in (".log", ".exit", ".report")]
     files += short_tmp.glob("blender_*")
     assert not files, f"files left: {files}"
+
+
+def _command_line(process):
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:  # it ends just now
+        return ""
 
 
 @pytest.fixture(autouse=True)

@@ -19,8 +19,8 @@ _BOXES = {"boxes2d_tight": "-", "boxes2d_amodal": "--", "boxes2d_loose": ":"}
 _USUAL = ("instance_ids", *_BOXES, "keypoints")
 _OVERLAYS = (*_USUAL, "masks_amodal", "visibility")
 _TOGETHER = ((*_BOXES, "visibility"), ("keypoints",), ("instance_ids",), ("masks_amodal",))  # what leaves the rest to be seen
-_IDS = ("instance_ids", "category_ids", "material_ids")
-_MAPS = ("depth", "distance", "normals", "position", "uv", "object_coordinates", *_IDS, "flow")
+IDS = ("instance_ids", "category_ids", "material_ids")
+MAPS = ("depth", "distance", "normals", "position", "uv", "object_coordinates", *IDS, "flow")
 _WIDTH_INCHES = 3.2  # of a panel of a contact sheet
 _MASK_ALPHA = 0.45
 _OCCLUDED, _VISIBLE = 1, 2
@@ -71,7 +71,7 @@ def draw(sample: Sample, labels: Sequence[str] | None = None, axes: "Axes | None
     for name in labels:
         if name == "instance_ids":
             ids = _array(sample["instance_ids"]["instance_ids"])
-            veil = np.concatenate([_id_colors(ids), np.where(ids > 0, _MASK_ALPHA, 0)[..., None]], axis=-1)
+            veil = np.concatenate([id_colors(ids), np.where(ids > 0, _MASK_ALPHA, 0)[..., None]], axis=-1)
             axes.imshow(veil, extent=(0, width, height, 0), interpolation="nearest")
         elif name in _BOXES:
             _draw_boxes(axes, sample[name], _BOXES[name])
@@ -116,7 +116,7 @@ def contact_sheet(
     panels: list[tuple[Sample, str, list[str]]] = []
     each = 0
     for number, sample in enumerate(samples):
-        usual = (*(_OVERLAYS if apart else _USUAL), *_MAPS)
+        usual = (*(_OVERLAYS if apart else _USUAL), *MAPS)
         wanted = [name for name in usual if name in sample] if labels is None else list(labels)
         over, maps = [name for name in wanted if name in _OVERLAYS], [name for name in wanted if name not in _OVERLAYS]
         own = [("image", [] if apart else over), *((name, [name]) for name in maps)]
@@ -184,8 +184,8 @@ def colored(sample: Sample, name: str) -> Colors:
         From 0 to 1; background black.
     """
     values = _array(sample[name]["backward" if name == "flow" else name])
-    if name in _IDS:
-        return _id_colors(values)
+    if name in IDS:
+        return id_colors(values)
     if name == "flow":
         return _flow_colors(values)
     if name == "normals":
@@ -200,9 +200,27 @@ def colored(sample: Sample, name: str) -> Colors:
     return np.nan_to_num(np.clip(values.astype(np.float64), 0, 1))
 
 
+def id_colors(ids: npt.NDArray[Any]) -> Colors:
+    """Give each id a color of its own, as far as twenty go, and 0 black.
+
+    Parameters
+    ----------
+    ids : ndarray of int, shape (...)
+
+    Returns
+    -------
+    ndarray, shape (..., 3), float64
+        From 0 to 1.
+    """
+    from matplotlib import colormaps
+
+    table = np.array(colormaps["tab20"].colors)  # type: ignore[attr-defined]
+    return np.where((ids > 0)[..., None], table[(ids * 2 - 2 + (ids - 1) // 10) % 20], 0.0)
+
+
 def _background(sample: Sample, labels: Sequence[str]) -> npt.NDArray[Any]:
     """Return what is drawn over: the map among the labels, else the image; refuses labels that cannot be drawn."""
-    can = [name for name in sample if name in (*_OVERLAYS, *_MAPS)]
+    can = [name for name in sample if name in (*_OVERLAYS, *MAPS)]
     for name in labels:
         if name not in can:
             has = ", ".join(can) or "nothing that can be drawn"
@@ -224,7 +242,7 @@ def _draw_boxes(axes: "Axes", boxes: Mapping[str, Any], line: str) -> None:
     xyxy, valid = _array(boxes["xyxy" if "xyxy" in boxes else "clipped"]), _array(boxes["valid"]).astype(bool)
     rows = np.flatnonzero(valid)
     patches = [Rectangle((x0, y0), x1 - x0, y1 - y0) for x0, y0, x1, y1 in xyxy[rows]]
-    edges = _id_colors(rows + 1) if len(rows) else "none"
+    edges = id_colors(rows + 1) if len(rows) else "none"
     axes.add_collection(PatchCollection(patches, facecolor="none", edgecolor=edges, linestyle=line, linewidth=1.2))
 
 
@@ -248,7 +266,7 @@ def _draw_outlines(axes: "Axes", masks: Mapping[str, Any]) -> None:
     shapes, valid = _array(masks["masks"]).astype(bool), _array(masks["valid"]).astype(bool)
     rows = np.flatnonzero(valid)
     height, width = shapes.shape[1:]
-    for row, color in zip(rows, _id_colors(rows + 1), strict=True):
+    for row, color in zip(rows, id_colors(rows + 1), strict=True):
         x, y = np.arange(-1, width + 1) + 0.5, np.arange(-1, height + 1) + 0.5  # a border, so that outlines close at the edges
         axes.contour(x, y, np.pad(shapes[row], 1), levels=[0.5], colors=[color], linewidths=0.8)
 
@@ -264,14 +282,6 @@ def _write_visibility(axes: "Axes", visibility: Mapping[str, Any], ids: npt.NDAr
         axes.text(
             *place, f"{fractions[number - 1]:.0%}", color="white", fontsize=6, ha="center", va="center", path_effects=outline
         )
-
-
-def _id_colors(ids: npt.NDArray[Any]) -> Colors:
-    """Give each id a color of its own, as far as twenty go, and 0 black."""
-    from matplotlib import colormaps
-
-    table = np.array(colormaps["tab20"].colors)  # type: ignore[attr-defined]
-    return np.where((ids > 0)[..., None], table[(ids * 2 - 2 + (ids - 1) // 10) % 20], 0.0)
 
 
 def _flow_colors(flow: npt.NDArray[Any]) -> Colors:
@@ -307,7 +317,7 @@ def _figure(width: float, height: float, dpi: int) -> "Figure":
 
 
 def _shape(sample: Sample) -> tuple[int, int]:
-    picture = _array(sample["image"]) if "image" in sample else colored(sample, next(name for name in _MAPS if name in sample))
+    picture = _array(sample["image"]) if "image" in sample else colored(sample, next(name for name in MAPS if name in sample))
     return picture.shape[0], picture.shape[1]
 
 

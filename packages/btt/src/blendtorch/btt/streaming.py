@@ -30,7 +30,7 @@ from blendtorch.core.transport import DEFAULT_QUEUE_SIZE
 logger = logging.getLogger("blendtorch")
 
 Entry = str | Mapping[str, Any]
-_ENDLESS = 2**62
+ENDLESS = 2**62
 
 
 class SampleDataset(RemoteIterableDataset):
@@ -283,7 +283,7 @@ def stream(
         restart=restart,
         devices=devices,
     )
-    max_items = _ENDLESS
+    max_items = ENDLESS
     if epoch_items is not None:
         max_items = schedule.size(start, epoch_items, frames_per_episode, share.rank, share.world)
 

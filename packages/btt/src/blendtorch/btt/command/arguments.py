@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from blendtorch.btt.command import audit, doctor, export, generate, info, init, plugins, runtime, schema, verify
+from blendtorch.btt.command import audit, doctor, export, generate, info, init, plugins, runtime, schema, verify, view
 from blendtorch.core.errors import BlendtorchError
 
 _DESCRIPTION = """\
@@ -17,6 +17,7 @@ From models of objects to pictures with labels, and what blendtorch finds on thi
     blendtorch info         what is in a recording, or in a folder of samples
     blendtorch verify       read all of it, and list what is damaged
     blendtorch audit        look at a data set, and render some of it again to compare
+    blendtorch view         look at samples in the browser: of a recording, or live
     blendtorch schema       the JSON Schema of configurations, for editors
     blendtorch plugins      which renderers, annotators, randomizers and writers there are, and what is wrong with any
     blendtorch doctor       which Blenders there are, what they can do here, and whether the plug-ins work in them
@@ -31,6 +32,7 @@ _SUBCOMMANDS = {
     "info": info,
     "verify": verify,
     "audit": audit,
+    "view": view,
     "schema": schema,
     "plugins": plugins,
     "doctor": doctor,

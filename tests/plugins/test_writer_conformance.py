@@ -139,6 +139,11 @@ class Forgetful(Pictures):
         return [LabelledPicture(camera="", image=np.load(self.folder / f"{index}.npy")[::-1])]
 
 
+class Lossy(Pictures):
+    def read_sample(self, index):
+        return {"image": np.load(self.folder / f"{index}.npy")}
+
+
 class Vague(Pictures):
     def bytes_per_sample(self, arrays):
         return super().bytes_per_sample(arrays) * 0.5
@@ -165,6 +170,7 @@ WRONG = {
     Once: ("finishes", "KeyError: 1"),
     Choosy: ("takes samples with every label", "the samples have no labels"),
     Forgetful: ("reads back what it wrote", "is not the one that it was given"),
+    Lossy: ("reads back what it wrote", "the sample that it reads is not the one"),
     Vague: ("estimates what it writes", "expected a whole number of bytes"),
     Unopened: ("closes without setup", "AttributeError"),
 }

@@ -11,7 +11,7 @@ from blendtorch.core.atomic import write_atomically
 from blendtorch.core.errors import PluginError
 from blendtorch.core.interfaces import Options, Writer
 
-from blendtorch_images import array_files, array_lists, layout
+from blendtorch_images import array_files, array_lists, layout, reader
 from blendtorch_images.layout import StoredArray
 
 _INLINE = 10_000  # elements of an array that may be part of the JSON: 200 kB of text at most
@@ -74,6 +74,10 @@ class Images(Writer):
         named = {str(number): categories[number] for number in sorted(categories)}
         write_atomically(self._folder / layout.CATEGORIES, msgspec.json.format(msgspec.json.encode(named)) + b"\n")
         return ()
+
+    def read_sample(self, index: int) -> Mapping[str, Any]:
+        """Read its files: see `blendtorch_images.read`."""
+        return reader.read(self._folder, index)
 
     def clear(self) -> None:
         """Remove the files of all samples, and the names of the categories."""

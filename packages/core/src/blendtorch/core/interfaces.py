@@ -523,6 +523,7 @@ class Writer(Plugin):
         write(sample)            in any order; in several processes at the same time, each with a Writer of its own
         finish(categories)       once, in the main process, when every sample is written
         read(index)              at any time, for those who compare what is there with something
+        read_sample(index)       at any time, for those who look at it
         close()                  in every process, also after an error, and where open was not reached
 
     Processes are killed, and a run that was broken off goes on in the same folder: a sample counts once all of it is there. So
@@ -646,6 +647,27 @@ class Writer(Plugin):
             If there is no such sample.
         """
         raise ConfigurationError(f"writer {self.name!r} does not read what it wrote: look at it with the tools of its format")
+
+    def read_sample(self, index: int) -> Mapping[str, Any]:  # noqa: ARG002
+        """Read a sample back as `write` was given it, bit for bit, before and after `finish`. Default: the format keeps less.
+
+        Parameters
+        ----------
+        index : int
+
+        Returns
+        -------
+        mapping
+            Arrays of numpy.
+
+        Raises
+        ------
+        ConfigurationError
+            If the format does not keep all of it.
+        FileNotFoundError
+            If there is no such sample.
+        """
+        raise ConfigurationError(f"writer {self.name!r} does not keep all of a sample: it has what its format has")
 
     def clear(self) -> None:
         """Remove from the folder what `write` and `finish` made, drafts too, and nothing else. Default: it cannot.

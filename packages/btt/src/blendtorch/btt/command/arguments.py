@@ -17,7 +17,7 @@ From models of objects to pictures with labels, and what blendtorch finds on thi
     blendtorch info         what is in a recording, or in a folder of samples
     blendtorch verify       read all of it, and list what is damaged
     blendtorch audit        look at a data set, and render some of it again to compare
-    blendtorch view         look at samples in the browser: of a recording, or live
+    blendtorch view         look at samples in the browser: recorded, written, or live
     blendtorch schema       the JSON Schema of configurations, for editors
     blendtorch plugins      which renderers, annotators, randomizers and writers there are, and what is wrong with any
     blendtorch doctor       which Blenders there are, what they can do here, and whether the plug-ins work in them

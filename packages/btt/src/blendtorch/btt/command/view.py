@@ -1,9 +1,11 @@
 """`blendtorch view`: a page in the browser to look at samples."""
 
 import argparse
+import os
+import sys
 import webbrowser
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from blendtorch.btt.command.blenders import say
@@ -11,16 +13,18 @@ from blendtorch.btt.command.run_arguments import add_run_arguments, read_run
 from blendtorch.btt.generation.arguments import check_arguments
 from blendtorch.btt.launch_info import LaunchInfo
 from blendtorch.btt.streaming import stream
+from blendtorch.btt.viewing.folder import FolderSource, is_data_folder
 from blendtorch.btt.viewing.live import LiveSource
 from blendtorch.btt.viewing.recorded import RecordedSource, is_recording
 from blendtorch.btt.viewing.source import Source
 from blendtorch.core.errors import ConfigurationError, LaunchError
 
-SUMMARY = "look at samples and their labels in the browser: of a recording, or live"
+SUMMARY = "look at samples and their labels in the browser: of a recording, of a data set, or live"
 DESCRIPTION = """\
 Open a page in the browser: the latest samples with their labels drawn, what was drawn at random, and how the instances fare.
 
     blendtorch view out                       a recording: its prefix, folder or file; one that still grows is followed
+    blendtorch view data                      what `blendtorch generate -o data` has written, or is writing
     blendtorch view bracket.glb               a live stream of your models, or of a scene, which nothing is written of
     blendtorch view --config run.yaml         the same by a configuration, as for `blendtorch generate`
     blendtorch view launch_info.json          instances that run already: two samples per second at most are taken for the
@@ -48,9 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this subcommand."""
     parser.add_argument(
         "subject",
-        metavar="RECORDING|LAUNCH_INFO|MODEL|SCENE",
+        metavar="RECORDING|DATA|LAUNCH_INFO|MODEL|SCENE",
         nargs="*",
-        help="a recording, the file that blendtorch-launch writes, or what to stream: models, folders of them, or a .blend",
+        help="a recording, a data set, the file that blendtorch-launch writes, or what to stream: models, or a .blend",
     )
     add_run_arguments(parser)
     parser.add_argument("--count", metavar="N", type=int, help="how many samples of a stream of its own (default: no end)")
@@ -69,10 +73,15 @@ def run(options: argparse.Namespace) -> int:
     with _source(options) as source:
         server = PageServer(source, options.host, options.port)
         print(f"The page is at {server.url}", flush=True)
-        if not options.no_open:
+        if not options.no_open and _has_a_screen():
             webbrowser.open(server.url)
         server.run()
     return 0
+
+
+def _has_a_screen() -> bool:
+    """Without one, a text browser would take the terminal."""
+    return sys.platform != "linux" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
 @contextmanager
@@ -81,6 +90,10 @@ def _source(options: argparse.Namespace) -> Iterator[Source]:
     if len(named) == 1 and not options.config:
         if is_recording(str(Path(named[0]).expanduser())):
             yield RecordedSource(Path(named[0]).expanduser())
+            return
+        if is_data_folder(Path(named[0]).expanduser()):
+            with closing(FolderSource(Path(named[0]).expanduser(), options.plugin)) as folder:
+                yield folder
             return
         if Path(named[0]).suffix.lower() == ".json":
             with LiveSource(

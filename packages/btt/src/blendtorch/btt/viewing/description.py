@@ -71,9 +71,13 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def describe(number: int, sample: Mapping[str, Any], categories: Mapping[int, str]) -> Description:
-    """Describe a sample."""
+    """Describe a sample; what it says itself of its categories goes before `categories`."""
     given = sample.get("meta")
     meta = given if isinstance(given, Mapping) else {key: sample[key] for key in ("btid", "frameid") if key in sample}
+    legend = _tree(meta.get("legend"))
+    own = legend.get("categories") if isinstance(legend, dict) else None
+    if isinstance(own, dict):
+        categories = {**categories, **{int(number): str(name) for number, name in own.items() if number.isdecimal()}}
     return Description(
         number=number,
         meta={key: str(meta[key]) for key in _META if isinstance(meta.get(key), (int, float, np.number))},
@@ -92,7 +96,7 @@ def _describe_view(view: View, sample: Mapping[str, Any], categories: Mapping[in
         height=height,
         maps=[MapView(name=name, over=kind in (*IDS, "masks")) for name, (kind, _) in view.maps.items()],
         drawn=shapes_of(view),
-        objects=_objects(view, sample.get("objects"), categories),
+        objects=_objects(view, view.values.get("objects", sample.get("objects")), categories),
     )
 
 

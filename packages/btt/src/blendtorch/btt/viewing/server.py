@@ -73,7 +73,7 @@ class PageServer:
         port = self._socket.getsockname()[1]
         address = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - compared, not bound
         self.url = f"http://{f'[{address}]' if ':' in address else address}:{port}/?token={self._token}"
-        names = {"localhost", host.lower(), socket.gethostname().lower(), socket.getfqdn().lower()}
+        names = {"localhost", host.lower(), socket.gethostname().lower()}
         routes = [
             Route("/", self._page),
             Route("/page/{name}", self._page),

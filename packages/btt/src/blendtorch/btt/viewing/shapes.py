@@ -119,9 +119,10 @@ def _poses(name: str, label: Mapping[str, Any], view: View) -> Drawn:
     sizes = label.get("size")
     shapes = []
     for row, pose in _rows(label, "camera_from_object"):
-        size = sizes[row] if sizes is not None and sizes.shape[1:] == (3,) else np.ones(3)
+        known = sizes is not None and sizes.shape == (len(label["camera_from_object"]), 3)
+        length = float(np.max(sizes[row])) / 2 if sizes is not None and known else abs(float(pose[2, 3])) / 10
         for axis, color in enumerate(_AXES):
-            tip = pose[:3, 3] + pose[:3, axis] * float(np.max(size)) / 2
+            tip = pose[:3, 3] + pose[:3, axis] * length
             shapes.append(Shape(row=row, color=color, paths=list(camera.lines([(pose[:3, 3], tip)]))))
     return Drawn(name=name, shapes=shapes)
 

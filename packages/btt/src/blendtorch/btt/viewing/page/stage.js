@@ -1,6 +1,6 @@
 // The picture with what lies over it, on a canvas as fine as the screen.
 
-const KEPT = 60; // decoded pictures
+const KEPT = 60e6; // pixels of decoded pictures, 4 bytes each
 
 export class Stage {
   constructor(canvas, holder) {
@@ -22,7 +22,11 @@ export class Stage {
     }
     this.images.delete(url);
     this.images.set(url, image);
-    while (this.images.size > KEPT) this.images.delete(this.images.keys().next().value);
+    let pixels = 0;
+    for (const [key, each] of [...this.images].reverse()) {
+      pixels += each.width * each.height;
+      if (pixels > KEPT && key !== url) this.images.delete(key);
+    }
     return image;
   }
 

@@ -18,6 +18,8 @@ HIDDEN = "less visible than min_visibility"
 SMALL = "fewer pixels than min_pixels"
 INEXACT = "flagged by its annotator: the renderer shows it otherwise"
 
+BOXES = frozenset({"boxes2d_tight", "boxes2d_loose"})  # annotators, of which one is needed to list objects
+
 
 class LabelOptions(Options, frozen=True, kw_only=True):
     """What the options of writers of labels have in common.
@@ -147,6 +149,33 @@ def labelled_pictures(sample: Mapping[str, Any], options: LabelOptions) -> list[
     return [_picture(camera, view, sample["objects"], options) for camera, view in views(sample).items()]
 
 
+def pictures_of(sample: Mapping[str, Any], options: LabelOptions) -> list[LabelledPicture]:
+    """List the objects of each picture of a sample, as `labelled_pictures` does; pictures of cameras without boxes have none.
+
+    Parameters
+    ----------
+    sample : mapping
+    options : LabelOptions
+
+    Returns
+    -------
+    list of LabelledPicture
+        One for each camera that has a picture.
+
+    Raises
+    ------
+    ConfigurationError
+        If labels are flagged as not exact and `inexact` is 'refuse'; or there are loose boxes only, and `loose` is not said.
+    """
+    listed = []
+    for camera, view in views(sample).items():
+        if BOXES & set(view):
+            listed.append(_picture(camera, view, sample["objects"], options))
+        elif np.ndim(view.get("image")) >= 2:
+            listed.append(LabelledPicture(camera=camera, image=np.asarray(view["image"]), K=_matrix(view)))
+    return listed
+
+
 def views(sample: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Take a sample apart by cameras, by their names; the first has an empty one.
 
@@ -234,8 +263,13 @@ def _picture(camera: str, view: Mapping[str, Any], rows: Mapping[str, Any], opti
                 camera_from_object=_row(view, "poses", "camera_from_object", row),
             )
         )
-    K = np.asarray(view["camera"]["K"]) if "camera" in view else None
-    return LabelledPicture(camera=camera, image=np.asarray(view["image"]), objects=tuple(listed), left_out=dict(left_out), K=K)
+    return LabelledPicture(
+        camera=camera, image=np.asarray(view["image"]), objects=tuple(listed), left_out=dict(left_out), K=_matrix(view)
+    )
+
+
+def _matrix(view: Mapping[str, Any]) -> npt.NDArray[np.float64] | None:
+    return np.asarray(view["camera"]["K"]) if "camera" in view else None
 
 
 def _boxes(view: Mapping[str, Any], options: LabelOptions) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:

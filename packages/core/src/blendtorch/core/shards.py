@@ -1,0 +1,254 @@
+"""Files of many samples: those of one range of indexes and one part of the split share a file, a shard.
+
+In which shard a sample is depends on its index and its part alone. So shards are the same whatever wrote the samples, in
+whatever order, and however often it was killed; and samples that are added later change no shard of other ranges.
+
+Until its range is full a sample has a document of its own, in a hidden folder, where several processes write at the same time.
+Then its shards are final, a mark says so, and the documents go.
+"""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from blendtorch.core.atomic import write_atomically
+from blendtorch.core.errors import ConfigurationError
+from blendtorch.core.staging import Stage
+
+_T = TypeVar("_T")
+Tally = dict[str, dict[str, int]]  # what was counted, by name and by what it is counted by
+
+
+def add(total: Tally, more: Mapping[str, Mapping[str, int]]) -> None:
+    """Add counts to others.
+
+    Examples
+    --------
+    >>> total = {"objects": {"1": 2}}
+    >>> add(total, {"objects": {"1": 1, "2": 5}, "seed": {"0": 1}})
+    >>> total
+    {'objects': {'1': 3, '2': 5}, 'seed': {'0': 1}}
+    """
+    for name, counts in more.items():
+        total[name] = dict(Counter(total.get(name, {})) + Counter(counts))
+
+
+class Shards:
+    """The shards of a folder, and the samples that are to be put into them.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the shards, `train-000000.tar`; made where it is not there.
+    hidden : Path
+        Where samples wait.
+    waiting, suffix : str
+        Of the names of their documents, and of shards; with the dot.
+    samples_per_shard : int
+        How many indexes a shard stands for; shard 2 of 1000 has the samples 2000 to 2999 that are of its part.
+    split : mapping of str to float
+        The parts.
+    """
+
+    def __init__(
+        self, folder: Path, hidden: Path, waiting: str, suffix: str, samples_per_shard: int, split: Mapping[str, float]
+    ) -> None:
+        self._folder, self._hidden = folder, hidden
+        self._waiting, self._suffix = waiting, suffix
+        self._size, self._split = samples_per_shard, dict(split)
+        self._agreed: dict[str, dict[str, Any]] = {}
+        self._make()
+
+    def _make(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._full = Stage(self._hidden, ".json")
+        self._staged = {part: Stage(self._hidden / part, self._waiting) for part in self._split}
+
+    def agree(self, name: str, value: Mapping[str, Any], note: bool = True) -> None:
+        """Hold what is the same for all samples of the folder; the first one says it.
+
+        Parameters
+        ----------
+        name : str
+        value : mapping
+            Values of JSON.
+        note : bool
+            Write it down, where nobody has said it.
+
+        Raises
+        ------
+        ConfigurationError
+            If it is something else; names the difference.
+        """
+        there = self.agreed(name)
+        if there is None and note:
+            write_atomically(self._hidden / f"{name}.json", msgspec.json.encode(value))
+            self._agreed[name] = dict(value)
+        elif there not in (None, value):
+            keys = [key for key in {**there, **value} if there.get(key) != value.get(key)]
+            told = ", ".join(f"{key} {there.get(key, 'none')} and not {value.get(key, 'none')}" for key in keys)
+            raise ConfigurationError(
+                f"{self._folder} has samples with {told}: go on with what is there, name another folder, or replace it"
+            )
+
+    def agreed(self, name: str) -> dict[str, Any] | None:
+        """Return what the first sample has said; None where there was none."""
+        path = self._hidden / f"{name}.json"
+        if name not in self._agreed and path.is_file():
+            self._agreed[name] = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        return self._agreed.get(name)
+
+    def written(self) -> frozenset[int]:
+        """List the samples that are there, in shards that are final or in documents of their own.
+
+        Raises
+        ------
+        ConfigurationError
+            If those of a run before lie in other shards than these.
+        """
+        self._agree_on_layout(note=False)
+        final = (range(number * self._size, (number + 1) * self._size) for number in self._full.indexes())
+        return frozenset().union(*final, *(stage.indexes() for stage in self._staged.values()))
+
+    def _agree_on_layout(self, note: bool) -> None:
+        self.agree("layout", {"samples_per_shard": self._size, "split": self._split}, note)
+
+    def put(self, index: int, part: str, content: bytes) -> None:
+        """Add a sample, as a whole, if its shard is not final."""
+        self._agree_on_layout(note=True)
+        if not self._full.path(index // self._size).is_file():
+            self._staged[part].put(index, content)
+
+    def path(self, part: str, number: int) -> Path:
+        """Return where a shard is, or would be."""
+        return self._folder / f"{part}-{number:06}{self._suffix}"
+
+    def holding(self, index: int) -> list[Path]:
+        """List the shards that may hold a sample: one for each part at most."""
+        paths = [self.path(part, index // self._size) for part in self._split]
+        return [path for path in paths if path.is_file()]
+
+    def shards(self) -> dict[str, list[Path]]:
+        """List the shards, by part and in order; parts without a sample have none."""
+        paths = {part: [self.path(part, number) for number in self._numbers()] for part in self._split}
+        return {part: [path for path in each if path.is_file()] for part, each in paths.items()}
+
+    def gather(self, write: Callable[[Path, Iterable[Path]], Tally]) -> Tally:
+        """Write the shards that are not final, one after the other.
+
+        One process at a time. It may be killed, and called again.
+
+        Parameters
+        ----------
+        write : callable
+            `write(shard, documents)` writes a file from documents, which are in order, and returns what it counted in them.
+
+        Returns
+        -------
+        dict
+            The counts of all shards together.
+        """
+        self._agree_on_layout(note=False)
+        remove_drafts(self._folder, self._shard_name())
+        total: Tally = {}
+        full = self._full.indexes()
+        staged = {part: self._by_range(stage.indexes()) for part, stage in self._staged.items()}
+        for number in self._numbers():
+            mine = {part: [self._staged[part].path(index) for index in each.get(number, [])] for part, each in staged.items()}
+            if number not in full:
+                tally: Tally = {}
+                for part, documents in mine.items():
+                    if documents:
+                        add(tally, whole(self.path(part, number), lambda path, of=documents: write(path, of)))  # type: ignore[misc]
+                if sum(map(len, mine.values())) == self._size:
+                    self._full.put(number, msgspec.json.encode(tally))
+                    full |= {number}
+            else:
+                tally = msgspec.json.decode(self._full.get(number), type=Tally)
+            if number in full:
+                self._forget(number, mine)
+            add(total, tally)
+        return total
+
+    def _by_range(self, indexes: Iterable[int]) -> dict[int, list[int]]:
+        ranges: dict[int, list[int]] = {}
+        for index in sorted(indexes):
+            ranges.setdefault(index // self._size, []).append(index)
+        return ranges
+
+    def _numbers(self) -> Sequence[int]:
+        """List the ranges of which there are samples."""
+        staged = (index // self._size for stage in self._staged.values() for index in stage.indexes())
+        return sorted(self._full.indexes().union(staged))
+
+    def _forget(self, number: int, documents: Mapping[str, Iterable[Path]]) -> None:
+        """Remove documents of samples that are in final shards, and what processes left that were killed as they wrote them."""
+        for part, paths in documents.items():
+            for path in paths:
+                path.unlink(missing_ok=True)
+            drafts = re.compile(rf"(\d{{6,}}){re.escape(self._waiting)}")
+            remove_drafts(self._staged[part].folder, drafts, lambda found: int(found[1]) // self._size == number)
+
+    def _shard_name(self) -> re.Pattern[str]:
+        return re.compile(rf"({'|'.join(map(re.escape, self._split))})-\d{{6,}}{re.escape(self._suffix)}")
+
+    def clear(self) -> None:
+        """Remove the shards that were made of its samples, the samples, and the folders, if nothing else is in them."""
+        there = self.agreed("layout")
+        if there is not None:  # what is there may have been made with other options
+            other = (self._folder, self._hidden, self._waiting, self._suffix, there["samples_per_shard"], there["split"])
+            Shards(*other)._remove()
+            self._make()
+        self._remove()
+        for folder in (self._hidden, self._folder):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+        self._agreed = {}
+        self._make()
+
+    def _remove(self) -> None:
+        """Remove shards before what tells of them, and the layout last: it may be killed, and called again."""
+        for paths in self.shards().values():
+            for path in paths:
+                path.unlink(missing_ok=True)
+        remove_drafts(self._folder, self._shard_name())
+        for stage in self._staged.values():
+            stage.clear()
+        for path in [self._full.path(number) for number in self._full.indexes()]:
+            path.unlink()
+        remove_drafts(self._hidden, re.compile(r"[a-z]+\.json|\d+\.json"))
+        for path in sorted(self._hidden.glob("*.json"), key=lambda path: path.name == "layout.json"):
+            path.unlink()
+
+
+def whole(path: Path, write: Callable[[Path], _T]) -> _T:
+    """Write a large file so that readers never see half of it, and that it is on the disk before it has its name.
+
+    Parameters
+    ----------
+    path : Path
+    write : callable
+        `write(path)` writes it, under another name.
+    """
+    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        result = write(draft)
+        with draft.open("rb+") as file:
+            os.fsync(file.fileno())  # what it was made of will be removed
+    except Exception:
+        draft.unlink(missing_ok=True)  # the disk may be full
+        raise
+    draft.replace(path)
+    return result
+
+
+def remove_drafts(folder: Path, name: re.Pattern[str], which: Callable[[re.Match[str]], bool] = bool) -> None:
+    """Remove what killed processes left half-written of files of these names."""
+    for path in folder.glob("*.part"):
+        named, _, number = path.name.removesuffix(".part").rpartition(".")
+        if number.isdecimal() and (found := name.fullmatch(named)) and which(found):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,138 @@
+"""Shards are the same whatever wrote the samples, in whatever order, and whatever was killed."""
+
+import random
+
+import pytest
+from blendtorch.core.errors import ConfigurationError
+from blendtorch.core.shards import Shards, whole
+from blendtorch.core.testing.writing import _Interruption
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+SPLIT = {"train": 2.0, "val": 1.0}
+
+
+def opened(folder, size=4, split=SPLIT):
+    return Shards(folder / "data", folder / ".samples", ".txt", ".lines", size, split)
+
+
+def put(shards, index):
+    shards.put(index, "val" if index % 3 == 0 else "train", f"sample {index}\n".encode())
+
+
+def joined(path, documents):
+    texts = [document.read_text() for document in documents]
+    path.write_text("".join(texts))
+    return {"samples": {path.name.partition("-")[0]: len(texts)}}
+
+
+def tree(folder):
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@settings(max_examples=40, deadline=None)
+@given(indexes=st.lists(st.integers(0, 20), unique=True, min_size=1), seed=st.integers(0, 99))
+def test_shards_do_not_depend_on_how_they_came_to_be(tmp_path_factory, indexes, seed):
+    one, other, rng = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("other"), random.Random(seed)
+    for index in sorted(indexes):
+        put(opened(one), index)
+    assert opened(one).gather(joined) == opened(one).gather(joined)
+    for index in indexes:
+        put(opened(other), index)
+        if rng.random() < 0.3:
+            opened(other).gather(joined)
+        if rng.random() < 0.3:
+            put(opened(other), index)
+    tally = opened(other).gather(joined)
+    assert sum(tally["samples"].values()) == len(indexes)
+    assert tree(one) == tree(other)
+    assert opened(one).written() == frozenset(indexes)
+    lines = [int(line.split()[1]) for path in (one / "data").iterdir() for line in path.read_text().splitlines()]
+    assert sorted(lines) == sorted(indexes)
+    for path in (one / "data").iterdir():
+        numbers = [int(line.split()[1]) for line in path.read_text().splitlines()]
+        part, _, number = path.stem.partition("-")
+        assert numbers == sorted(numbers)
+        assert {each // 4 for each in numbers} == {int(number)}
+        assert {each % 3 == 0 for each in numbers} == {part == "val"}
+
+
+def test_gathering_goes_on_after_a_kill_at_any_step(tmp_path):
+    def folder(name):
+        made = tmp_path / name
+        for index in range(10):
+            put(opened(made), index)
+        return made
+
+    expected = folder("expected")
+    with _Interruption(expected) as interruption:
+        tally = opened(expected).gather(joined)
+    assert len(interruption.steps) > 20, "shards, marks, documents"
+    for number in range(len(interruption.steps)):
+        killed = folder(str(number))
+        with _Interruption(killed, number):
+            opened(killed).gather(joined)
+        assert opened(killed).written() == frozenset(range(10))
+        assert opened(killed).gather(joined) == tally
+        found = tree(killed)
+        assert {name: found[name] for name in tree(expected)} == tree(expected)
+        assert not [name for name in found if name.startswith("data") and name.endswith(".part")]
+
+
+def test_documents_go_when_their_shards_are_final(tmp_path):
+    shards = opened(tmp_path)
+    for index in range(10):
+        put(shards, index)
+    (tmp_path / ".samples" / "train" / "000001.txt.77.part").write_text("half")
+    shards.gather(joined)
+    waiting = sorted(path.name for path in (tmp_path / ".samples").rglob("*.txt*"))
+    assert waiting == ["000008.txt", "000009.txt"]
+    before = tree(tmp_path)
+    put(shards, 2)
+    assert tree(tmp_path) == before, "it is in a shard that is final"
+    assert {part: [path.name for path in paths] for part, paths in shards.shards().items()} == {
+        "train": ["train-000000.lines", "train-000001.lines", "train-000002.lines"],
+        "val": ["val-000000.lines", "val-000001.lines", "val-000002.lines"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("size", "split", "expected"),
+    [
+        (5, SPLIT, "samples_per_shard 4 and not 5"),
+        (4, {"train": 1.0}, "split {'train': 2.0, 'val': 1.0} and not {'train': 1.0}"),
+    ],
+)
+def test_another_layout_is_refused_and_can_replace_what_is_there(tmp_path, size, split, expected):
+    first = opened(tmp_path)
+    for index in range(6):
+        put(first, index)
+    first.gather(joined)
+    (tmp_path / "data" / "train-000077.lines").write_text("mine")
+    other = opened(tmp_path, size, split)
+    for call in (other.written, lambda: other.gather(joined), lambda: other.put(7, "train", b"")):
+        with pytest.raises(ConfigurationError) as caught:
+            call()
+        assert expected in str(caught.value)
+    other.clear()
+    assert tree(tmp_path) == {"data/train-000077.lines": b"mine"}
+    other.put(7, "train", b"7\n")
+    assert other.written() == {7}
+
+
+def test_samples_agree_on_what_the_first_one_says(tmp_path):
+    opened(tmp_path).agree("features", {"depth": "float32"})
+    opened(tmp_path).agree("features", {"depth": "float32"})
+    with pytest.raises(ConfigurationError, match="has samples with depth float32 and not float64, K none and not 3"):
+        opened(tmp_path).agree("features", {"depth": "float64", "K": "3"})
+
+
+def test_a_file_that_cannot_be_written_leaves_no_draft(tmp_path):
+    def fail(path):
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        whole(tmp_path / "x", fail)
+    assert list(tmp_path.iterdir()) == []

@@ -18,6 +18,8 @@ import pytest
 import torch
 from blendtorch.core.discovery import Catalogue
 from blendtorch.core.errors import DecodeError, PluginError
+from blendtorch.core.selection import LabelOptions, labelled_pictures
+from blendtorch.core.testing.cards import labelled_sample
 from blendtorch.core.testing.subject import alike
 from blendtorch.core.testing.suites import WriterSuite
 from blendtorch.core.testing.writing import samples
@@ -126,6 +128,24 @@ def test_other_programs_read_the_files(tmp_path):
     assert labels["objects"]["instance_id"] == [1, 2, 3]
     assert labels["meta"]["index"] == 7
     assert alike(read(tmp_path, 7), sample)
+
+
+def test_it_lists_objects_of_what_it_wrote(tmp_path):
+    sample = labelled_sample(7)
+    made = writer(tmp_path)
+    made.write(sample)
+    (found,), (expected,) = made.read(7), labelled_pictures(sample, LabelOptions())
+    assert np.array_equal(found.image, sample["image"])
+    assert len(found.objects) == len(expected.objects) > 0
+    for one, two in zip(found.objects, expected.objects, strict=True):
+        assert (one.category_id, one.instance_id, one.ignored) == (two.category_id, two.instance_id, two.ignored)
+        assert np.array_equal(one.xyxy, two.xyxy)
+        assert np.array_equal(one.mask, two.mask)
+    loose = {name: each for name, each in labelled_sample(8).items() if name not in ("boxes2d_tight", "instance_ids")}
+    made.write(loose)
+    assert len(made.read(8)[0].objects) > 0, "boxes around projected geometry will do"
+    with pytest.raises(FileNotFoundError):
+        made.read(9)
 
 
 def test_the_readme_reads_a_folder(tmp_path, monkeypatch, capsys):

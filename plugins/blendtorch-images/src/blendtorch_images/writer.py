@@ -10,6 +10,8 @@ import numpy as np
 from blendtorch.core.atomic import write_atomically
 from blendtorch.core.errors import PluginError
 from blendtorch.core.interfaces import Options, Writer
+from blendtorch.core.labels import LabelledPicture
+from blendtorch.core.selection import LabelOptions, pictures_of
 
 from blendtorch_images import array_files, array_lists, layout, reader
 from blendtorch_images.layout import StoredArray
@@ -78,6 +80,10 @@ class Images(Writer):
     def read_sample(self, index: int) -> Mapping[str, Any]:
         """Read its files: see `blendtorch_images.read`."""
         return reader.read(self._folder, index)
+
+    def read(self, index: int) -> Sequence[LabelledPicture]:
+        """Read the pictures of a sample with their objects, by the default rules for which are listed; loose boxes will do."""
+        return pictures_of(self.read_sample(index), LabelOptions(loose=True))
 
     def clear(self) -> None:
         """Remove the files of all samples, and the names of the categories."""

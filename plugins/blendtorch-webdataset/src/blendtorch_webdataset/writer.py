@@ -1,0 +1,166 @@
+"""The writer `webdataset`."""
+
+import tarfile
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO
+
+import msgspec
+from blendtorch.core.atomic import write_atomically
+from blendtorch.core.errors import DecodeError, PluginError
+from blendtorch.core.interfaces import Writer
+from blendtorch.core.labels import LabelledPicture
+from blendtorch.core.selection import BOXES, LabelOptions, require_labels, split_of, tell
+from blendtorch.core.shards import Shards, Tally, add
+
+from blendtorch_webdataset.members import LIMIT_BYTES, encode, key_of, pictures
+
+CATEGORIES = "categories.json"
+HIDDEN = ".samples"
+
+
+class WebdatasetOptions(LabelOptions, frozen=True, kw_only=True):
+    """Options of `webdataset`.
+
+    Attributes
+    ----------
+    samples_per_shard : int
+        How many indexes a shard stands for. With several parts each has fewer samples.
+    png_level : int
+        How hard PNG files are compressed, from 0 to 9.
+    """
+
+    samples_per_shard: Annotated[int, msgspec.Meta(ge=1)] = 1000
+    png_level: Annotated[int, msgspec.Meta(ge=0, le=9)] = 1
+
+
+class Webdataset(Writer):
+    """Tar files that webdataset streams: pictures, labels as JSON, all arrays."""
+
+    name = "webdataset"
+    interface = 1
+    Options = WebdatasetOptions
+
+    def check(self, names: Collection[str]) -> None:
+        """Take all samples; of those with boxes, that they have what is asked of their objects."""
+        if BOXES & {name.partition(".")[0] for name in names}:
+            require_labels(names, self.options, masks=False)
+
+    def open(self, folder: Path) -> None:
+        """Make the folders where samples wait."""
+        self._folder = folder
+        options = self.options
+        self._shards = Shards(folder, folder / HIDDEN, ".tar", ".tar", options.samples_per_shard, options.split)
+
+    def written(self) -> frozenset[int]:
+        """List the samples that are in a shard or wait for one."""
+        return self._shards.written()
+
+    def write(self, sample: Mapping[str, Any]) -> None:
+        """Write a sample to a tar file of its own.
+
+        Raises
+        ------
+        PluginError
+            If it holds what cannot be kept; names the place.
+        """
+        if (index := int(sample["meta"]["index"])) < 0:
+            raise PluginError(f"/meta/index: {index} is no index of a sample: expected 0 or more")
+        file = BytesIO()
+        members = encode(sample, self.options, self.options.png_level)
+        with _tar_writer(file) as tar:
+            tar.write({"__key__": key_of(index), **members})
+        part = split_of(sample["meta"], self.options.split)
+        self._shards.put(index, part, file.getvalue())
+
+    def finish(self, categories: Mapping[int, str]) -> Sequence[str]:
+        """Put the samples into shards, and write the names of the categories and an index of each part."""
+        tally = self._shards.gather(_gather)
+        for part, paths in self._shards.shards().items():
+            if paths:
+                write_atomically(self._folder / f"{part}.json", _index(part, paths, tally["samples"]))
+        named = {str(number): categories[number] for number in sorted(categories)}
+        write_atomically(self._folder / CATEGORIES, msgspec.json.format(msgspec.json.encode(named)) + b"\n")
+        told = {"ignored": "objects are ignored", "left_out": "objects are left out"}
+        return [tell(tally[name], what) for name, what in told.items() if tally.get(name)]
+
+    def read(self, index: int) -> Sequence[LabelledPicture]:
+        """Read the pictures of a sample from its shard."""
+        for path in self._shards.holding(index):
+            for members in samples_of(path):
+                if members["__key__"] == key_of(index):
+                    return pictures(members)
+        raise FileNotFoundError(f"sample {index} is in no shard of {self._folder}")
+
+    def clear(self) -> None:
+        """Remove the shards, the samples that wait, the indexes, and the names of the categories."""
+        self._shards.clear()
+        for name in (CATEGORIES, *(f"{part}.json" for part in self.options.split)):
+            (self._folder / name).unlink(missing_ok=True)
+
+
+def samples_of(path: Path, limit_bytes: int = LIMIT_BYTES) -> Iterator[dict[str, Any]]:
+    """Go through the samples of a shard, as `webdataset.WebDataset` does.
+
+    Raises
+    ------
+    DecodeError
+        If it is damaged, or a sample takes more than allowed.
+    """
+    members: dict[str, Any] = {}
+    taken = 0
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for entry in tar:
+                key, _, end = entry.name.partition(".")
+                if members and key != members["__key__"]:
+                    yield members
+                    members, taken = {}, 0
+                if (taken := taken + entry.size) > limit_bytes:
+                    raise DecodeError(f"{path}: sample {key} has more than the {limit_bytes} bytes that are allowed")
+                content = tar.extractfile(entry)
+                if content is not None:
+                    members |= {"__key__": key, end: content.read()}
+    except tarfile.TarError as error:
+        raise DecodeError(f"{path} cannot be read: {error}") from None
+    if members:
+        yield members
+
+
+def _tar_writer(file: BinaryIO) -> Any:
+    # Inside: it imports torch. No times and no users: the same samples have the same bytes.
+    import webdataset
+
+    return webdataset.TarWriter(file, encoder=False, mtime=0.0, user="blendtorch", group="blendtorch")
+
+
+def _gather(shard: Path, documents: Iterable[Path]) -> Tally:
+    tally: Tally = {}
+    with shard.open("wb") as file, _tar_writer(file) as tar:
+        for path in documents:
+            for members in samples_of(path):
+                tar.write(members)
+                add(tally, {"samples": {_named(shard): 1}, **_counted(members["json"])})
+    return tally
+
+
+def _named(draft: Path) -> str:
+    """Name the shard that a draft of it becomes."""
+    return draft.name.partition(".")[0]
+
+
+def _counted(content: bytes) -> Tally:
+    said = msgspec.json.decode(content)
+    counted: Tally = {}
+    for view in (said, *said.get("cameras", {}).values()):
+        reasons = [each["ignored"] for each in view.get("objects", ()) if each["ignored"]]
+        add(counted, {"ignored": {reason: reasons.count(reason) for reason in reasons}, "left_out": view.get("left_out", {})})
+    return counted
+
+
+def _index(part: str, paths: Sequence[Path], counts: Mapping[str, int]) -> bytes:
+    """Write the index of a part, of the kind that `wids` reads."""
+    shards = [{"url": path.name, "nsamples": counts[path.stem], "filesize": path.stat().st_size} for path in paths]
+    index = {"__kind__": "wids-shard-index-v1", "wids_version": 1, "name": part, "shardlist": shards}
+    return msgspec.json.format(msgspec.json.encode(index)) + b"\n"

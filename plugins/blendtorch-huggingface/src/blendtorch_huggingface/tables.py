@@ -1,0 +1,96 @@
+"""Parquet files of rows, with the features that `datasets` reads, a hundred rows at a time."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+_ROWS = 100  # of a row group: readers hold one in memory
+_BYTES = 2**26
+Row = dict[str, Any]
+
+
+def features_of(described: Mapping[str, Any], categories: Mapping[int, str]) -> Any:
+    """Make the features of a table: what its samples say of their columns, and the categories as a ClassLabel."""
+    from datasets import ClassLabel, Features, List
+
+    features = Features.from_dict(dict(described))
+    if "objects" in features:
+        classes = List(ClassLabel(names=class_names(categories)))
+        features["objects"] = {"id": features["objects"]["id"], "category": classes, **features["objects"]}
+    return features
+
+
+def class_names(categories: Mapping[int, str]) -> list[str]:
+    """Name the classes in the order of their ids; two of one name are told apart by them.
+
+    Examples
+    --------
+    >>> class_names({7: "bolt", 2: "nut", 3: "bolt"})
+    ['nut', 'bolt 3', 'bolt 7']
+    """
+    names = list(categories.values())
+    return [name if names.count(name) == 1 else f"{name} {number}" for number, name in sorted(categories.items())]
+
+
+def write_table(path: Path, rows: Iterable[Row], features: Any, categories: Mapping[int, str]) -> None:
+    """Write a file of rows, which lack the class of their objects."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    classes = {number: place for place, number in enumerate(sorted(categories))}
+    schema = features.arrow_schema
+    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        for some in _batches(rows):
+            for row in some:
+                if objects := row.get("objects"):
+                    objects["category"] = [classes.get(each) for each in objects["category_id"]]
+            writer.write_table(pa.Table.from_pylist(some, schema=schema), row_group_size=_ROWS)
+
+
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    some: list[Row] = []
+    taken = 0
+    for row in rows:
+        some.append(row)
+        taken += sum(len(each["bytes"]) for each in row.values() if isinstance(each, dict) and "bytes" in each)
+        if len(some) == _ROWS or taken > _BYTES:
+            yield some
+            some, taken = [], 0
+    if some:
+        yield some
+
+
+def read_table(path: Path, limit_bytes: int, index: int | None = None) -> Iterator[Row]:
+    """Go through the rows of a file, or through those of one sample.
+
+    Raises
+    ------
+    ValueError
+        If a row group takes more than allowed.
+    """
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path) as file:
+        for number in range(file.num_row_groups):
+            if index is not None and index not in file.read_row_group(number, columns=["index"])["index"].to_pylist():
+                continue
+            if (size := file.metadata.row_group(number).total_byte_size) > limit_bytes:
+                raise ValueError(f"a row group of {size} bytes, and {limit_bytes} are allowed")
+            for row in file.read_row_group(number).to_pylist():
+                if index in (None, row["index"]):
+                    yield row
+
+
+def described(path: Path) -> bytes:
+    """Return what a file says of its features."""
+    from pyarrow import parquet
+
+    metadata = parquet.read_schema(path).metadata or {}
+    return bytes(metadata.get(b"huggingface", b""))
+
+
+def rows_in(document: Path) -> Iterator[Row]:
+    """Read the rows of a sample that waits."""
+    yield from msgspec.msgpack.decode(document.read_bytes(), type=list[Row])

@@ -59,11 +59,15 @@ nox.options.default_venv_backend = "none"  # the environments below are shared: 
 TORCH = "torch==2.13.0"
 CORE, BTT, BTB, BTB_WITH_BPY = "packages/core", "packages/btt", "packages/btb", "packages/btb[bpy]"
 STANDARD, IMAGES = "plugins/blendtorch-standard", "plugins/blendtorch-images"  # what btb and btt need of plugins/
-PLUGINS = [STANDARD, IMAGES, "plugins/blendtorch-cycles", "plugins/blendtorch-gbuffer", "plugins/blendtorch-example"]
+EXAMPLE = "plugins/blendtorch-example"
+IN_BLENDER = [STANDARD, "plugins/blendtorch-cycles", "plugins/blendtorch-gbuffer", EXAMPLE]
+WRITERS = [IMAGES, *(f"plugins/blendtorch-{name}" for name in ("coco", "yolo", "bop", "webdataset", "huggingface"))]
+PLUGINS = [*IN_BLENDER, *WRITERS]
 TEST_TOOLS = [
     *("pytest>=9", "pytest-timeout", "hypothesis", "jsonschema", "hatchling", "types-psutil", "types-PyYAML"),
     "playwright",  # drives the Chromium of the system, and downloads none
 ]
+READERS = ["pycocotools", "webdataset", "datasets", "ultralytics"]  # of the formats that we write
 DETECTOR = [
     "torchvision==0.28.0",
     "torchmetrics[detection]",
@@ -98,7 +102,7 @@ def environment(session, name, version, requirements, ours):
 
 
 def main_environment(session):
-    return environment(session, MAIN, "3.11", [TORCH, *TEST_TOOLS, *DETECTOR], [CORE, BTT, BTB_WITH_BPY, *PLUGINS])
+    return environment(session, MAIN, "3.11", [TORCH, *TEST_TOOLS, *READERS, *DETECTOR], [CORE, BTT, BTB_WITH_BPY, *PLUGINS])
 
 
 def tool_environment(session):
@@ -144,7 +148,7 @@ def matrix(session):
     python = main_environment(session)
     pytest = [python, "-m", "pytest", "-m", "blender and not mounts and not soak", *session.posargs]
     for name, (version, requirements) in OTHER_RUNTIMES.items():
-        ours = [CORE, BTB_WITH_BPY if name == "bpy-5.2" else BTB, *PLUGINS]  # what its extra chooses for Python 3.13
+        ours = [CORE, BTB_WITH_BPY if name == "bpy-5.2" else BTB, *IN_BLENDER]  # what its extra chooses for Python 3.13
         runtime = environment(session, name, version, requirements, ours)
         session.run(*pytest, f"--blender={runtime}", external=True)
     blender = find_blender(session)
@@ -186,7 +190,7 @@ def lint(session):
 def types(session):
     """Check the types of our sources, strictly."""
     python, tools = main_environment(session), tool_environment(session)
-    plugins = ["blendtorch_standard", "blendtorch_cycles", "blendtorch_gbuffer", "blendtorch_images"]
+    plugins = [Path(plugin).name.replace("-", "_") for plugin in PLUGINS if plugin != EXAMPLE]
     names = ["blendtorch.core", "blendtorch.btt", "blendtorch.btb", *plugins]
     packages = [argument for name in names for argument in ("-p", name)]
     session.run(tools, "-m", "mypy", f"--python-executable={python}", *packages, external=True)

@@ -86,7 +86,7 @@ def evaluate(coco, kind, shift=0.0):
     found = []
     for each in coco.loadAnns(coco.getAnnIds(iscrowd=False)):
         x, *rest = each["bbox"]
-        keypoints = np.reshape(each["keypoints"], (-1, 3)) + [shift, 0, 0]
+        keypoints = np.reshape(each["keypoints"], (-1, 3)) + np.array([shift, 0, 0])
         values = {"bbox": [x + shift, *rest], "segmentation": each["segmentation"], "keypoints": keypoints.ravel().tolist()}
         name = {"segm": "segmentation"}.get(kind, kind)
         found.append({"image_id": each["image_id"], "category_id": each["category_id"], "score": 0.9, name: values[name]})

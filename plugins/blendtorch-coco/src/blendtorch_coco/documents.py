@@ -58,7 +58,7 @@ class Annotation(msgspec.Struct):
     iscrowd : int
         1 for an object that is ignored.
     segmentation : Rle
-    keypoints : list of float
+    keypoints : list of float, v as int
         x, y, v of each, counted from the centre of the first pixel.
     num_keypoints : int
         Those with a v above 0.
@@ -76,7 +76,7 @@ class Annotation(msgspec.Struct):
     area: float
     iscrowd: int
     segmentation: Rle | UnsetType = UNSET
-    keypoints: list[float] | UnsetType = UNSET
+    keypoints: list[int | float] | UnsetType = UNSET
     num_keypoints: int | UnsetType = UNSET
     ignored: str | UnsetType = UNSET
     instance_id: int | UnsetType = UNSET

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from blendtorch import btt
 from blendtorch.core.discovery import Catalogue
 from blendtorch.core.labels import LabelledPicture
@@ -90,6 +91,21 @@ def test_processes_write_side_by_side_and_one_is_killed(kind, tmp_path):
         made.write(labelled_sample(index))
     made.finish(CATEGORIES)
     assert contents(folder) == there
+
+
+def tensors(value):
+    """What a DataLoader makes of a sample."""
+    if isinstance(value, dict):
+        return {name: tensors(each) for name, each in value.items()}
+    return torch.as_tensor(value) if isinstance(value, np.ndarray) else value
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tensors_are_written_as_arrays_are(kind, tmp_path):
+    for name, sample in (("arrays", labelled_sample(7)), ("tensors", tensors(labelled_sample(7)))):
+        (tmp_path / name).mkdir()
+        writer(kind, tmp_path / name).write(sample)
+    assert contents(tmp_path / "arrays") == contents(tmp_path / "tensors")
 
 
 @pytest.fixture(scope="module")

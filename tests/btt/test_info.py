@@ -32,9 +32,14 @@ class Reading(Writer):
     def read(self, index):
         return [LabelledPicture(camera="", image=np.load(self.folder / f"{index}.npy"))]
 
+class Mute(Reading):
+    \"\"\"Does not.\"\"\"
+    name = "mute"
+    read = Writer.read
+
 @hookimpl
 def blendtorch_register_writers():
-    return Reading
+    return Reading, Mute
 """
 
 
@@ -147,9 +152,11 @@ def test_what_is_neither_is_told_with_what_is_near(run, tmp_path):
         code, output, said = run(command, "data/first/000000.png")
         assert code == {"info": 2, "verify": 1}[command]
         assert "000000.png is no recording" in output + said
-    code, _, said = run("verify", "data/first")
+    (tmp_path / "reading.py").write_text(READING)
+    assert run("export", "cards", "--format", "mute", "--plugin", "reading.py", "-o", "mute")[0] == 0
+    code, _, said = run("verify", "mute", "--plugin", "reading.py")
     assert code == 2
-    assert "is of the format 'images', whose writer does not read what it wrote" in said
+    assert "is of the format 'mute', whose writer does not read what it wrote" in said
     (tmp_path / "data" / "first" / "versions.json").write_text("{")
     code, _, said = run("info", "data/first")
     assert code == 2

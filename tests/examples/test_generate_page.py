@@ -49,4 +49,4 @@ def test_following_the_page(tmp_path, blender):  # with one Blender: test_genera
 
 def test_every_block_is_known():
     assert {language for language, _ in BLOCK.findall(PAGE)} == {"obj", "sh", "text", "yaml"}
-    assert len(steps()) == 7
+    assert len(steps()) == 9

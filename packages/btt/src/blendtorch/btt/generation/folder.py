@@ -287,6 +287,8 @@ class DataFolder:
         """
         for path in (self.configuration, self.versions, self.preview, self.recording):
             path.unlink(missing_ok=True)
+            for draft in self.path.glob(f"{path.name}.*.part"):
+                draft.unlink(missing_ok=True)
         writer.clear()
 
 

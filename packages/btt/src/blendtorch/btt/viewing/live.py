@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-from blendtorch.btt.generation.progress import Observer
+from blendtorch.btt.generation.instances import Observer
 from blendtorch.btt.launch_info import LaunchInfo
 from blendtorch.btt.streaming import ENDLESS, SampleDataset
 from blendtorch.btt.viewing.source import InstanceStatus, Source, Status

@@ -8,10 +8,11 @@ import msgspec
 from blendtorch.btt.command.format_arguments import add_format_arguments
 from blendtorch.btt.command.run_arguments import add_run_arguments, read_run
 from blendtorch.btt.configuration import parse_yaml
-from blendtorch.btt.generation.format import parse_split
+from blendtorch.btt.generation.format import find_format, parse_split
 from blendtorch.btt.generation.plan import Plan, make_plan
 from blendtorch.btt.generation.preview import preview
 from blendtorch.btt.generation.run import Summary, generate
+from blendtorch.core.discovery import Catalogue
 from blendtorch.core.errors import BlendtorchError, ConfigurationError
 
 SUMMARY = "render and label samples of your models or of a scene, into a folder"
@@ -79,14 +80,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check, then look or make samples."""
     try:
-        configuration, origin = read_run(options, options.subject)
+        written_as = parse_yaml(options.format, "--format")
+        wanted = find_format(written_as, Catalogue(options.plugin)).cls.annotators if options.subject else ()
+        configuration, origin = read_run(options, options.subject, wanted)
         if options.preview is not None:
             return _preview(options, configuration, origin)
         if not options.output:
             raise ConfigurationError("say where to write, with -o FOLDER; or look first, with --preview")
         if options.workers is not None and options.workers < 0:
             raise ConfigurationError(f"--workers is {options.workers}: expected 0 or more")
-        written_as = parse_yaml(options.format, "--format")
         split = None if options.split is None else parse_split(options.split)
         plan = make_plan(
             configuration, origin, options.output, written_as, options.workers, options.overwrite, split, options.loose

@@ -35,7 +35,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_run(options: argparse.Namespace, subject: Sequence[str]) -> tuple[dict[str, Any], str]:
+def read_run(
+    options: argparse.Namespace, subject: Sequence[str], annotators: Sequence[str] = ()
+) -> tuple[dict[str, Any], str]:
     """Put a configuration together: the file or the preset, then --set, then what has an option of its own.
 
     Parameters
@@ -44,6 +46,8 @@ def read_run(options: argparse.Namespace, subject: Sequence[str]) -> tuple[dict[
         Of a parser with `add_run_arguments` and `--count`.
     subject : sequence of str
         Models or a scene.
+    annotators : sequence of str
+        That the preset is to have besides the usual ones.
 
     Returns
     -------
@@ -70,7 +74,8 @@ def read_run(options: argparse.Namespace, subject: Sequence[str]) -> tuple[dict[
     else:
         origin = "the preset"
         renderers = [value for path, value in map(split, options.settings) if path == ["renderer"]]
-        preset = make_preset(Subject.of(subject, options.unit, options.blender), renderers[-1] if renderers else None)
+        models = Subject.of(subject, options.unit, options.blender)
+        preset = make_preset(models, renderers[-1] if renderers else None, annotators=annotators)
         configuration = preset.arguments
         for notice in preset.notices:
             say(notice)

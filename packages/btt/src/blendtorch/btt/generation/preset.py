@@ -1,7 +1,7 @@
 """A configuration to start from: commented YAML whose numbers fit the models."""
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ _LABELS = (  # name, what it is, whether it is on
     ("boxes3d", "box of each object in space", True),
     ("keypoints", "the corners of that box in the picture, or empties of the model where it has some", True),
     ("instance_ids", "which object each pixel shows: a mask for each", True),
+    ("masks_amodal", "mask of each object as if nothing stood before it", False),
     ("category_ids", "which category each pixel shows", False),
     ("visibility", "how much of each object is seen, 0 to 1", True),
     ("depth", "depth of each pixel along the axis of the camera, metres", True),
@@ -79,7 +80,9 @@ class _Block:
     off: str = ""
 
 
-def make_preset(subject: Subject, renderer: Entry | None = None, name: str = "blendtorch.yaml") -> Preset:
+def make_preset(
+    subject: Subject, renderer: Entry | None = None, name: str = "blendtorch.yaml", annotators: Collection[str] = ()
+) -> Preset:
     """Write a configuration for models or a scene.
 
     Parameters
@@ -89,6 +92,8 @@ def make_preset(subject: Subject, renderer: Entry | None = None, name: str = "bl
         Default: Cycles with few paths per pixel and its denoiser, where it is installed. What it does not show is switched off.
     name : str
         Of the file that it will be, for the comments.
+    annotators : collection of str
+        That are to be on besides the usual ones.
 
     Raises
     ------
@@ -113,7 +118,7 @@ def make_preset(subject: Subject, renderer: Entry | None = None, name: str = "bl
         notices.append(
             f"The camera of {subject.scene} stays where it is: `blendtorch init {subject.scene}` says why, and what may change"
         )
-    parts = [_head(name), *_subject(subject), _of("renderer", renderer_text), _list("randomizers", blocks), _labels(catalogue)]
+    parts = [_head(name), *_subject(subject), _of("renderer", renderer_text), _list("randomizers", blocks), _labels(catalogue, annotators)]
     return Preset("\n".join([*parts, _numbers()]), tuple(notices))
 
 
@@ -281,12 +286,12 @@ def _list(name: str, blocks: list[_Block]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _labels(catalogue: Catalogue) -> str:
+def _labels(catalogue: Catalogue, annotators: Collection[str]) -> str:
     lines = ["# What is labelled. Fewer labels render faster.", "annotators:"]
     tight = _has(catalogue, "annotator", "boxes2d_tight")
     for name, what, usual in _LABELS:
         there = _has(catalogue, "annotator", name)
-        wanted = there and (usual or (name == "boxes2d_loose" and not tight))
+        wanted = there and (usual or name in annotators or (name == "boxes2d_loose" and not tight))
         missing = "" if there else " (pip install blendtorch-gbuffer)"
         lines.append(f"  {'' if wanted else '# '}- {name:20} # {what}{missing}")
     return "\n".join(lines) + "\n"

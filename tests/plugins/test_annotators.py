@@ -1,12 +1,15 @@
 """What the annotators of blendtorch-standard do with special scenes; how exact they are is in test_accuracy.py."""
 
+import json
 import textwrap
+import time
 
 import numpy as np
 import pytest
 from blendtorch import btt
 from blendtorch.core import CameraView, geometry
 from blendtorch_standard.annotators.boxes import projected_box
+from blendtorch_standard.annotators.diameters import diameter
 from blendtorch_standard.annotators.instances import Wireframe
 from blendtorch_standard.annotators.occlusion import occluded_by_depth
 from hypothesis import given
@@ -75,6 +78,42 @@ def test_a_point_of_a_slanted_surface_is_not_hidden_by_it():
     depth = 2 + xy[:, 0] * 0.05
     assert not occluded_by_depth(surface, xy, depth, np.zeros(200)).any()
     assert occluded_by_depth(surface, xy, depth + 0.051, np.zeros(200)).all()
+
+
+CLOUDS = st.tuples(
+    st.integers(0, 10**6),
+    st.integers(1, 300),
+    st.sampled_from(["cloud", "ball", "circle", "grid", "two heaps", "line"]),
+    st.tuples(*[st.sampled_from([1e-6, 0.03, 1.0, 40.0])] * 3),
+)
+
+
+def cloud(seed, count, kind, size):
+    points = np.random.default_rng(seed).normal(size=(count, 3))
+    if kind in ("ball", "circle"):
+        points *= (1, 1, kind == "ball")
+        points /= np.linalg.norm(points, axis=1, keepdims=True)
+    points = points.round() if kind == "grid" else points * (1, 0, 0) if kind == "line" else points
+    return points * size + (np.arange(count) % 2 * 1e3)[:, None] * (kind == "two heaps")
+
+
+@given(CLOUDS)
+def test_the_diameter_is_the_largest_of_all_distances(what):
+    points = cloud(*what)
+    expected = np.linalg.norm(points[:, None] - points, axis=2).max()
+    assert diameter(points) == pytest.approx(expected, rel=1e-12, abs=0)
+
+
+@pytest.mark.parametrize("kind", ["cloud", "ball", "circle"])
+def test_the_diameter_of_a_large_mesh_takes_no_second_of_the_cpu(kind):
+    points = cloud(1, 100_000, kind, (1, 1, 1))
+    start = time.thread_time()
+    found = diameter(points)
+    assert time.thread_time() - start < 1
+    farthest = points[:: 1 + (kind != "cloud")]
+    assert found >= max(np.linalg.norm(points - each, axis=1).max() for each in farthest[:200])
+    if kind != "cloud":
+        assert found == pytest.approx(2, abs=1e-4)
 
 
 SCRIPT = """
@@ -160,6 +199,24 @@ lid = add("Lid", "MESH", cube, (0, 0, 1.5), scale=(0.5, 0.5, 0.5))
 run("parts")
 lid.hide_render = lid.hide_viewport = True
 run("parts, one hidden")
+
+scene, camera, cube = fresh()
+cube.modifiers.new("Shift", "DISPLACE").direction = "X"
+cube.modifiers["Shift"].strength, cube.modifiers["Shift"].mid_level = 0.5, 0.0
+cube.scale, cube.rotation_euler = (2, 1, 1), (0.3, 0.4, 0.5)
+copy = cube.copy()
+scene.collection.objects.link(copy)
+copy.location, copy.rotation_euler = (900, 7, -1000), (2, 1, 0)
+hidden = cube.copy()
+scene.collection.objects.link(hidden)
+hidden.hide_render = hidden.hide_viewport = True
+large = add("Large", "MESH", scale=(3, 3, -3))
+large["category_id"] = 2
+add("Lid", "MESH", large, (0, 0, 1.5), scale=(0.5, 0.5, 0.5))
+small = add("Small", "MESH")
+small["category_id"] = 2
+camera.data.type = "ORTHO"
+run("models", ["poses", "camera"])
 
 scene, camera, cube = fresh()
 other = add("Other", "MESH", location=(2.5, 0, 0))
@@ -336,6 +393,26 @@ def test_mirrored_objects_have_negative_scales(cases):
     # A vertex of the mesh is at camera_from_object @ (scale * v): x is mirrored.
     place = pose["camera_from_object"][0, :3] @ [*(pose["scale"][0] * (1, 1, 1)), 1]
     np.testing.assert_allclose(place, [-2, -1, 11], atol=1e-5)
+
+
+@pytest.mark.blender
+def test_the_legend_describes_the_models_of_categories(cases):
+    assert "camera" not in json.loads(cases["plain"]["samples"][0]["meta"]["legend"])
+    legend = json.loads(cases["models"]["samples"][0]["meta"]["legend"])
+    assert legend["camera"] == {"orthographic": ["Camera"]}
+    assert list(legend["poses"]["models"]) == ["1", "2"]
+    (cube,), (large, small) = legend["poses"]["models"].values()  # a copy far away is the same, and a hidden one
+    np.testing.assert_allclose([cube["low"], cube["high"]], [[-1, -1, -1], [3, 1, 1]], atol=1e-5)  # shifted, then scaled
+    assert cube["diameter"] == pytest.approx(np.sqrt(16 + 4 + 4), rel=1e-6)
+    assert [each["mirrored"] for each in (cube, large, small)] == [False, True, False]
+    # All axes are mirrored, as `scale` has it, and a half turn is in the pose; the lid is farthest out in z.
+    np.testing.assert_allclose([large["low"], large["high"]], [[-3, -3, -6], [3, 3, 3]], atol=1e-4)
+    assert large["diameter"] == pytest.approx(np.sqrt(4.5**2 + 4.5**2 + 9**2), rel=1e-6)
+    np.testing.assert_allclose([small["low"], small["high"]], [[-1] * 3, [1] * 3], atol=1e-6)
+    pose = labels(cases, "models", "poses")
+    for row, model in ((0, cube), (1, cube), (3, large), (4, small)):
+        np.testing.assert_allclose(pose["size"][row], np.subtract(model["high"], model["low"]), rtol=1e-5)
+    assert pose["valid"].tolist() == [True, True, False, True, True]  # and is hidden again
 
 
 @pytest.mark.blender

@@ -115,7 +115,7 @@ class Bop(Writer):
         """Make the JSON files of all scenes, `camera.json` and `models/models_info.json`."""
         told: dict[str, Counter[str]] = {"unlabelled": Counter(), "ignored": Counter()}
         scales: Counter[float] = Counter()
-        too_far, cameras = 0, dict[str, dict[str, Any]]()
+        too_far, cameras, used = 0, dict[str, dict[str, Any]](), set[int]()
         for scene, indexes in groupby(self._stage, key=lambda index: layout.place_of(index)[0]):
             documents = {index: read_document(self._stage.get(index)) for index in indexes}
             scenes.write(self._folder, scene, documents, categories)
@@ -124,6 +124,7 @@ class Bop(Writer):
                     told["unlabelled"].update(shot.unlabelled)
                     told["ignored"].update(shot.ignored)
                     too_far += shot.too_far
+                    used.update(entry["obj_id"] for entry in shot.gt)
                     scales[shot.camera["depth_scale"]] += 1
                     cameras.setdefault(name, scenes.camera_entry(shot))["depth_scale"] = max(scales)
         sentences = [
@@ -145,12 +146,15 @@ class Bop(Writer):
             )
         for name, entry in cameras.items():
             sentences += self._put_common(f"camera{layout.suffix_of(name)}.json", scenes.to_json(entry))
-        if cameras:
-            if models := self._stored_models():
-                entries = scenes.models_info(models, self.options.unit_mm)
-                sentences += self._put_common("models/models_info.json", scenes.to_json_lines(entries))
-            else:
-                sentences.append("models/models_info.json is not there, for the samples do not say how large the models are")
+        models = self._stored_models()
+        if models and cameras:
+            entries = scenes.models_info(models, self.options.unit_mm)
+            sentences += self._put_common("models/models_info.json", scenes.to_json_lines(entries))
+        if missing := sorted(used - models.keys()):
+            sentences.append(
+                f"models/models_info.json has no entry for obj_id {', '.join(map(str, missing))}: the samples do not say how "
+                "large the models are, as `poses` of blendtorch-standard does"
+            )
         return sentences
 
     def read(self, index: int) -> Sequence[LabelledPicture]:

@@ -1,6 +1,7 @@
 """What objects are copies of: the models of categories, in frames of their own."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,22 +60,40 @@ def models_of(objects: Sequence[ObjectOfInterest]) -> dict[int, list[Model]]:
     Parameters
     ----------
     objects : sequence of ObjectOfInterest
-        Those without a category, without geometry, or without a pose are left out.
+        Those without a category, without geometry, or without a pose are left out. What is hidden is shown meanwhile.
     """
     found: dict[int, list[Model]] = {}
-    for instance in objects:
-        if instance.category_id > 0 and (model := _model(instance)) is not None:
-            known = found.setdefault(instance.category_id, [])
-            if not any(model.like(other) for other in known):
-                model = replace(model, diameter=diameter(model.points))
+    with _showing([part for each in objects if not any(map(shown, each.parts)) for part in each.parts]):
+        for instance in objects:
+            if instance.category_id > 0 and (model := _model(instance)) is not None:
+                known = found.setdefault(instance.category_id, [])
                 if not any(model.like(other) for other in known):
-                    known.append(model)
+                    model = replace(model, diameter=diameter(model.points))
+                    if not any(model.like(other) for other in known):
+                        known.append(model)
     return found
 
 
+@contextmanager
+def _showing(hidden: Sequence[Any]) -> Iterator[None]:
+    """Show hidden objects: Blender evaluates neither their modifiers nor their place. An episode may begin with few copies."""
+    from blendtorch.btb import blender
+
+    switches = [(part, part.hide_render, part.hide_viewport) for part in hidden]
+    try:
+        for part in hidden:
+            part.hide_render = part.hide_viewport = False
+        blender.depsgraph()
+        yield
+    finally:
+        for part, in_renders, in_viewport in switches:
+            part.hide_render, part.hide_viewport = in_renders, in_viewport
+        if switches:
+            blender.depsgraph()
+
+
 def _model(instance: ObjectOfInterest) -> Model | None:
-    # All of a hidden object: copies of assets are hidden until they are used.
-    seen = wireframe([part for part in instance.parts if shown(part)]) or wireframe(instance.parts)
+    seen = wireframe([part for part in instance.parts if shown(part)])
     if seen is None:
         return None
     try:

@@ -484,6 +484,28 @@ def test_objects_without_a_category_are_left_out(tmp_path):
     assert any(NO_CATEGORY in each for each in told)
 
 
+def test_what_lies_beyond_the_border_is_invisible(tmp_path):
+    labels = (sample(index)["visibility"] for index in range(50))
+    index = next(n for n, each in enumerate(labels) if each["truncated"].any() and each["fraction"][1] > 0.2)
+    plain, more = sample(index), sample(index)
+    visible, amodal = (more["visibility"][name] for name in ("visible", "amodal"))
+    more["visibility"] = {**more["visibility"], "beyond": np.array([0, 20 * amodal[1], 0, 0, 0])}
+    told, facts, ignored = [], [], []
+    for name, each in (("plain", plain), ("more", more)):
+        writer = opened(tmp_path / name)
+        writer.write(each)
+        told.append(" ".join(writer.finish(CATEGORIES)))
+        folder = tmp_path / name / "train_pbr" / "000000"
+        facts.append(Scene(folder).info[index][1])
+        coco = json.loads((folder / "scene_gt_coco.json").read_text())
+        ignored.append({each["area"]: each["ignore"] for each in coco["annotations"]}[visible[1]])
+    assert f"{plain['visibility']['truncated'].sum()} objects are cut by the border" in told[0]
+    assert "the border" not in told[1]
+    assert [each["px_count_all"] for each in facts] == [amodal[1], 21 * amodal[1]]
+    assert [each["visib_fract"] for each in facts] == [visible[1] / amodal[1], visible[1] / (21 * amodal[1])]
+    assert ignored == [False, True]
+
+
 def test_min_visibility_and_inexact_are_options(tmp_path):
     index = next(
         i
@@ -560,7 +582,8 @@ def test_the_estimate_is_more_than_is_taken_and_not_ten_times(tmp_path):
     assert estimate < 10 * sum(map(len, contents(tmp_path).values()))
 
 
-ANNOTATORS = ["camera", "poses", "boxes2d_loose", "boxes2d_tight", "instance_ids", "visibility", "masks_amodal", "depth"]
+ANNOTATORS = ["camera", "poses", "boxes2d_loose", "boxes2d_tight", "instance_ids", "masks_amodal", "depth"]
+ANNOTATORS.append({"name": "visibility", "beyond": True})
 
 
 def test_vertices_of_a_real_mesh_lie_on_the_masks_of_a_real_run(tmp_path):

@@ -368,6 +368,32 @@ for seed, kind in enumerate(("PERSP", "ORTHO", "PERSP")):
     assert items[2]["visibility"]["truncated"].any()
 
 
+def test_what_lies_beyond_the_border_is_what_a_wider_picture_shows(items_of):
+    """Cut by each border, by a corner, by none, behind another, and out of the picture; perspective and not, with a shift."""
+    items = items_of(
+        HEAD
+        + """
+for kind in ("PERSP", "ORTHO"):
+    scene = fresh()
+    for place in ((-3.5, 0, 0), (3.5, 0, 0.5), (0, 0, 3), (0, 0, -3), (3.5, 0, 3), (0, 0, 0), (0, 3, 0), (-8, 0, 0)):
+        add("monkey", location=place, rotation=(0, 0, 0.3))["category_id"] = 1
+    lens = scene.camera.data
+    lens.type, lens.ortho_scale, lens.shift_x, lens.shift_y = kind, 7, 0.05, -0.02
+    (sample,), _ = run([{"name": "visibility", "beyond": True}, "masks_amodal"])
+    lens.sensor_width, lens.ortho_scale, lens.shift_x, lens.shift_y = 3 * 36, 21, 0.05 / 3, -0.02 / 3
+    (wide,), _ = run(["masks_amodal"], size=(480, 360))
+    pub.publish(**sample["visibility"], masks=sample["masks_amodal"]["masks"], wide=wide["masks_amodal"]["masks"])
+"""
+    )
+    for item in items:
+        assert np.count_nonzero(item["wide"][:, 120:240, 160:320] != item["masks"]) <= 0.001 * item["masks"].size
+        beyond = item["wide"].sum(axis=(1, 2)) - item["wide"][:, 120:240, 160:320].sum(axis=(1, 2))
+        assert (np.abs(item["beyond"] - beyond)[item["truncated"]] <= 3).all(), (item["beyond"], beyond)
+        assert (item["beyond"][item["truncated"]] > 100).all()
+        assert (item["beyond"][~item["truncated"]] == 0).all()
+        assert item["truncated"].sum() >= 4
+
+
 def test_ids_are_those_of_a_picture_by_eevee(items_of):
     (item,) = items_of(
         HEAD

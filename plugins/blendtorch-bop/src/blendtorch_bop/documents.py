@@ -28,6 +28,8 @@ class Shot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         How many objects are ignored there, and how many are not in it, by reason.
     too_far : int
         How many pixels have no depth since they are too far.
+    cut : int
+        How many objects the border cuts, where nobody counted what lies beyond it.
     """
 
     size: tuple[int, int]
@@ -38,6 +40,7 @@ class Shot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ignored: dict[str, int]
     unlabelled: dict[str, int]
     too_far: int
+    cut: int
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from blendtorch.core.errors import ConfigurationError
 from blendtorch.core.labels import LabelledPicture
+from blendtorch.core.selection import HIDDEN
 
 from blendtorch_bop.documents import Model, Shot, several_models
 from blendtorch_bop.options import BopOptions
@@ -62,6 +63,7 @@ class Labelling:
             ignored={},
             unlabelled={},
             too_far=too_far,
+            cut=0 if "beyond" in view["visibility"] else int(np.count_nonzero(view["visibility"]["truncated"])),
         )
         ignored, unlabelled = Counter[str](), Counter[str](picture.left_out)
         seen = {each.instance_id: each for each in picture.objects}
@@ -80,8 +82,10 @@ class Labelling:
             self.shot.gt.append(self._pose(row, category))
             self.shot.info.append(self._info(row, whole, visible))
             if each is not None:
-                ignored[each.ignored] += 1
-                self.shot.annotations.append(self._annotation(category, whole, visible, bool(each.ignored)))
+                # Beyond the border BOP hides objects, too.
+                why = each.ignored or HIDDEN * (self.shot.info[-1]["visib_fract"] < options.min_visibility)
+                ignored[why] += 1
+                self.shot.annotations.append(self._annotation(category, whole, visible, bool(why)))
         ignored.pop("", None)
         self.shot.ignored.update(ignored)
         self.shot.unlabelled.update(unlabelled)
@@ -106,6 +110,7 @@ class Labelling:
 
     def _info(self, row: int, whole: Mask, visible: Mask) -> dict[str, Any]:
         all_pixels, seen_pixels = int(np.count_nonzero(whole)), int(np.count_nonzero(visible))
+        all_pixels += int(np.asarray(self._view["visibility"].get("beyond", np.zeros(row + 1)))[row])
         return {
             "px_count_all": all_pixels,
             "px_count_valid": int(np.count_nonzero(whole & (self.steps > 0))),

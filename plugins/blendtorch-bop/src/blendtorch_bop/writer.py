@@ -115,7 +115,7 @@ class Bop(Writer):
         """Make the JSON files of all scenes, `camera.json` and `models/models_info.json`."""
         told: dict[str, Counter[str]] = {"unlabelled": Counter(), "ignored": Counter()}
         scales: Counter[float] = Counter()
-        too_far, cameras, used = 0, dict[str, dict[str, Any]](), set[int]()
+        cut, too_far, cameras, used = 0, 0, dict[str, dict[str, Any]](), set[int]()
         for scene, indexes in groupby(self._stage, key=lambda index: layout.place_of(index)[0]):
             documents = {index: read_document(self._stage.get(index)) for index in indexes}
             scenes.write(self._folder, scene, documents, categories)
@@ -123,7 +123,7 @@ class Bop(Writer):
                 for name, shot in document.shots.items():
                     told["unlabelled"].update(shot.unlabelled)
                     told["ignored"].update(shot.ignored)
-                    too_far += shot.too_far
+                    cut, too_far = cut + shot.cut, too_far + shot.too_far
                     used.update(entry["obj_id"] for entry in shot.gt)
                     scales[shot.camera["depth_scale"]] += 1
                     cameras.setdefault(name, scenes.camera_entry(shot))["depth_scale"] = max(scales)
@@ -135,6 +135,11 @@ class Bop(Writer):
             )
             if counts.total()
         ]
+        if cut:
+            sentences.append(
+                f"{cut} objects are cut by the border, and px_count_all and visib_fract know what of them is within; give the "
+                "annotator visibility the option beyond: true to count all, as bop_toolkit does"
+            )
         if too_far:
             sentences.append(
                 f"{too_far} pixels have no depth, for they are farther than 65535 steps of {max(scales)} mm: raise depth_scale"

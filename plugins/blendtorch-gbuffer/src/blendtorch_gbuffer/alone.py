@@ -2,9 +2,10 @@
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from blendtorch.core import CameraView, geometry
@@ -199,6 +200,22 @@ class SilhouetteTarget:
             buffer = gpu.types.Buffer("FLOAT", pixels.shape, pixels)
             self._framebuffer.read_color(0, 0, self.shape[1], height, 1, 0, "FLOAT", data=buffer)
         return pixels[..., 0]
+
+
+def widened(camera: CameraView) -> CameraView:
+    """Return a camera whose picture goes on by the picture's own size on each side."""
+    lens = camera.lens
+    wide = msgspec.structs.replace(
+        lens,
+        width=3 * lens.width,
+        height=3 * lens.height,
+        sensor_width_mm=3 * lens.sensor_width_mm,
+        sensor_height_mm=3 * lens.sensor_height_mm,
+        orthographic_scale=3 * lens.orthographic_scale,
+        shift_x=lens.shift_x / 3,
+        shift_y=lens.shift_y / 3,
+    )
+    return replace(camera, name=f"{camera.name}, widened", lens=wide)
 
 
 def packed(sizes: Sequence[tuple[int, int]], width: int, height: int = 4096) -> list[list[tuple[int, int, int]]]:

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-from blendtorch.core import ArraySpec, CameraView, Moment
+from blendtorch.core import ArraySpec, CameraView, Moment, Options
+from blendtorch.core.errors import ConfigurationError
 from blendtorch.core.interfaces import Arrays
 
+from blendtorch_gbuffer.alone import widened
 from blendtorch_gbuffer.maps import Sharing
 
 Bools = npt.NDArray[np.bool_]
@@ -80,6 +82,18 @@ class Boxes2DAmodal(Sharing):
         return {"xyxy": boxes, "truncated": truncated, "exact": self.gbuffer.exact.copy(), "valid": valid}
 
 
+class VisibilityOptions(Options, frozen=True, kw_only=True):
+    """Options of `visibility`.
+
+    Attributes
+    ----------
+    beyond : bool
+        Count pixels beyond the border of the image, too. Not for lenses that distort.
+    """
+
+    beyond: bool = False
+
+
 class Visibility(Sharing):
     """How much of an object the picture shows.
 
@@ -91,6 +105,8 @@ class Visibility(Sharing):
         Pixels that would show it if nothing stood in front of it.
     truncated : ndarray, shape (N,), bool
         The border of the image, or the near or the far plane cuts the object: `amodal` counts what is in the picture.
+    beyond : ndarray, shape (N,), int64, px
+        With the option: pixels beyond the border that would show it, as if the image went on by its own size on each side.
     exact : ndarray, shape (N,), bool
         False for an object that not every renderer shows as it is drawn here: it is transparent, has hair, ...
     valid : ndarray, shape (N,), bool
@@ -99,6 +115,7 @@ class Visibility(Sharing):
 
     name = "visibility"
     outputs = ("instance_ids",)
+    Options = VisibilityOptions
 
     @property
     def emits(self) -> Mapping[str, ArraySpec]:
@@ -107,6 +124,7 @@ class Visibility(Sharing):
             "fraction": ArraySpec("float64", ("objects",)),
             "visible": ArraySpec("int64", ("objects",), unit="px"),
             "amodal": ArraySpec("int64", ("objects",), unit="px"),
+            **({"beyond": ArraySpec("int64", ("objects",), unit="px")} if self.options.beyond else {}),
             "truncated": ArraySpec("bool", ("objects",)),
             "exact": ArraySpec("bool", ("objects",)),
             "valid": ArraySpec("bool", ("objects",)),
@@ -125,10 +143,24 @@ class Visibility(Sharing):
             "fraction": fraction,
             "visible": visible,
             "amodal": amodal,
+            **({"beyond": self._beyond(moment, camera, truncated)} if self.options.beyond else {}),
             "truncated": truncated,
             "exact": self.gbuffer.exact.copy(),
             "valid": valid,
         }
+
+    def _beyond(self, moment: Moment, camera: CameraView, truncated: Bools) -> npt.NDArray[np.int64]:
+        if camera.lens.distortion is not None:
+            raise ConfigurationError("`beyond` asks what lies beyond the border, and no lens that distorts goes on there")
+        if not truncated.any():
+            return np.zeros(len(truncated), np.int64)
+        height, width = camera.shape
+        counts = []
+        for each in self.gbuffer.silhouettes(moment, widened(camera)):
+            top, left = max(0, height - each.y), max(0, width - each.x)
+            inside = each.mask[top : max(0, 2 * height - each.y), left : max(0, 2 * width - each.x)]
+            counts.append(np.count_nonzero(each.mask) - np.count_nonzero(inside))
+        return np.where(truncated, counts, 0)
 
 
 class MasksAmodal(Sharing):

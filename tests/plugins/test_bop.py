@@ -363,7 +363,7 @@ def test_depths_that_are_too_far_are_told(tmp_path):
     far = sample(1)
     depth = far["depth"]["depth"]
     far["depth"] = {"depth": depth * (6.55 / np.median(depth[np.isfinite(depth)]))}  # half is beyond 65535 steps of 0.1 mm
-    for name, options, scale in (("any", {}, 0.2), ("fixed", {"depth_scale": 0.1}, 0.1), ("units", {"unit_mm": 10.0}, 0.1)):
+    for name, options, scale in (("any", {}, 1.0), ("fixed", {"depth_scale": 0.1}, 0.1), ("units", {"unit_mm": 10.0}, 0.1)):
         writer = opened(tmp_path / name, **options)
         writer.write(far)
         writer.write(sample(2))

@@ -30,7 +30,7 @@ class BopOptions(LabelOptions, frozen=True, kw_only=True):
         How long a scene unit is, in mm: lengths in BOP are mm.
     depth_scale : float or None
         Mm for each step of the depth maps, which have 65535: 0.1 reaches 6.5 m. What is farther has no depth then. None: for
-        each picture the smallest of 0.1, 0.2, 0.5, 1, 2, 5, ... that reaches all that is in it.
+        each picture the smallest of 0.1, 1, 10, ... that reaches all that is in it.
     png_level : int
         How hard PNG files are compressed, from 0 to 9.
     """

@@ -47,18 +47,16 @@ def decode_png(content: bytes, mode: str, size: tuple[int, int] | None = None) -
 
 
 def depth_scale_for(depth_mm: npt.NDArray[Any]) -> float:
-    """Choose a scale that reaches the farthest surface of a map: 1, 2 or 5 times a power of ten, not below 0.1.
+    """Choose a scale that reaches the farthest surface of a map: 0.1, 1, 10, ...; few, so that most data sets have one.
 
     Examples
     --------
-    >>> [depth_scale_for(np.array([far, np.inf])) for far in (0, 6553.5, 6553.6, 20_000)]
-    [0.1, 0.1, 0.2, 0.5]
+    >>> [depth_scale_for(np.array([far, np.inf])) for far in (0, 6553.5, 6553.6, 65536)]
+    [0.1, 0.1, 1.0, 10.0]
     """
     finite = depth_mm[np.isfinite(depth_mm)]
     needed = max(float(finite.max(initial=0)) / _STEPS, _FINEST_MM)
-    exponent = math.floor(math.log10(needed))
-    candidates = [float(f"{mantissa}e{power}") for power in (exponent, exponent + 1) for mantissa in (1, 2, 5)]
-    return next(each for each in candidates if needed <= each * (1 + 1e-12))
+    return float(f"1e{math.ceil(math.log10(needed) - 1e-12)}")
 
 
 def to_steps(depth_mm: npt.NDArray[Any], scale: float) -> tuple[npt.NDArray[np.uint16], int]:

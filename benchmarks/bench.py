@@ -1,8 +1,8 @@
 """Measure streaming beside the bare render loop, what the pipeline of plug-ins costs, and how fast frames travel.
 
 For each number of instances and workers: how long an image takes from Blender into a batch, and beside it the bare loop,
-as many Blenders that render the same and drop it. Then the transport alone, and labels of pixels: see transport.py and
-gbuffer.py. The measurements take turns, and medians are shown: machines drift.
+as many Blenders that render the same and drop it. Then the transport alone, labels of pixels, and recordings: see
+transport.py, gbuffer.py and recording.py. The measurements take turns, and medians are shown: machines drift.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import warnings
 from pathlib import Path
 
 import gbuffer
+import recording
 import torch
 import transport
 from blendtorch import btt
@@ -112,6 +113,9 @@ def main():
         task = progress.add_task("Measuring labels", total=args.rounds * len(gbuffer.SCENES))
         labelled = gbuffer.measure(args.rounds, lambda: progress.advance(task))
 
+        task = progress.add_task("Measuring recordings", total=args.rounds)
+        recorded = recording.measure(args.rounds, lambda: progress.advance(task))
+
     table = Table(title=f"Cube scene, 640x480: {describe_machine()}; medians of {args.rounds}")
     for column in ("instances", "workers", "ms/image", "bare ms/image", "rate of bare"):
         table.add_column(column, justify="right")
@@ -122,10 +126,11 @@ def main():
         results[f"stream/{instances}x{workers}"] = {"value": ms, "unit": "ms", "ratios": {"of_bare": ratio}}
     overhead, frame = (statistics.median(column) for column in zip(*pipeline, strict=True))
     results["pipeline/overhead"] = {"value": overhead, "unit": "ms", "ratios": {"of_frame": overhead / frame}}
-    results |= transported | labelled
+    results |= transported | labelled | recorded
     Console().print(table)
     Console().print(transport.table(transported, args.rounds))
     Console().print(gbuffer.table(labelled, args.rounds))
+    Console().print(recording.table(recorded, args.rounds))
     print(f"The pipeline costs {overhead:.2f} ms a frame beyond its parts, of {frame:.1f} ms (3 randomizers, 5 annotators)")
     if args.json:
         args.json.write_text(json.dumps(results, indent=2) + "\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from blendtorch import btt
+from blendtorch.btt.recording import index
 from blendtorch.btt.recording.description import verify
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -60,13 +61,15 @@ RECORDINGS = {
 def test_a_recording_of_a_released_version_is_what_it_was(name, has_index, tmp_path):
     for path in GOLDEN.glob(f"{name}_*.arrows*"):
         if has_index or path.suffix != ".index":
-            shutil.copy(path, tmp_path)
+            shutil.copy(path, tmp_path)  # what is read beside golden ones would be written there
     items, categories = RECORDINGS[name]
     dataset = btt.FileDataset(tmp_path / name)
     assert dataset.categories == categories
     if categories is not None:
         items = sorted(items, key=lambda item: item["meta"]["index"])
     assert len(dataset) == len(items)
+    for reader in dataset.files if has_index else ():
+        assert len(index.read(reader.path, reader._schema, reader.path.stat().st_size)) == len(reader), "and not by scanning"
     for one, other in zip(dataset, items, strict=True):
         assert_same(one, other)
     assert verify(tmp_path / name) == []

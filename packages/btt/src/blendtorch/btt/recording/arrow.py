@@ -4,6 +4,7 @@ It is imported where a recording is opened or written: `import blendtorch.btt` d
 """
 
 import functools
+import itertools
 import struct
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -134,35 +135,39 @@ def batch_message(
     typed : sequence of (Column, bytes-like)
     """
     pa = _pyarrow()
-    fields = _fixed_fields()
-    arrays = [_number(field.type, value) for field, value in zip(fields[:5], fixed[:5], strict=True)]
-    arrays.append(_binary(fields[5].type, [fixed[5]], "i"))
-    arrays.append(_list(fields[6].type, len(places), _flat(pa.uint16(), np.array(places, np.uint16))))
-    arrays.append(_list(fields[7].type, len(buffers), _binary(pa.large_binary(), buffers, "q")))
+    kinds = [field.type for field in _fixed_fields()]
+    index, *others, header = fixed
+    arrays = [pa.array([index], kinds[0])]
+    arrays += [_flat(kind, struct.pack(code, value)) for kind, code, value in zip(kinds[1:5], "iqqQ", others, strict=True)]
+    arrays.append(_binary(kinds[5], [header], "i"))
+    arrays.append(_list(kinds[6], len(places), _places(tuple(places))))
+    arrays.append(_list(kinds[7], len(buffers), _binary(kinds[7].value_type, buffers, "q")))
     arrays += [_nested(column, content) for column, content in typed]
     return memoryview(pa.RecordBatch.from_arrays(arrays, schema=schema).serialize())
 
 
-def _number(kind: Any, value: int | None) -> Any:
-    return _pyarrow().array([value], kind)
-
-
-def _flat(kind: Any, values: Any) -> Any:
+def _flat(kind: Any, content: Any, length: int = 1) -> Any:
     pa = _pyarrow()
-    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])
+    return pa.Array.from_buffers(kind, length, [None, pa.py_buffer(content)])
+
+
+@functools.lru_cache(maxsize=64)
+def _places(numbers: tuple[int, ...]) -> Any:
+    """Lay out the numbers of arrays, most often those of the message before."""
+    return _flat(_pyarrow().uint16(), struct.pack(f"{len(numbers)}H", *numbers), len(numbers))
 
 
 def _list(kind: Any, length: int, values: Any) -> Any:
     pa = _pyarrow()
-    return pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(struct.pack("<2i", 0, length))], children=[values])
+    return pa.Array.from_buffers(kind, 1, [None, pa.py_buffer(struct.pack("2i", 0, length))], children=[values])
 
 
 def _binary(kind: Any, values: Sequence[Any], code: str) -> Any:
     """Lay out values one after the other; a single one is not copied."""
     pa = _pyarrow()
-    ends = np.cumsum([0, *(memoryview(value).nbytes for value in values)]).tolist()
+    ends = list(itertools.accumulate((memoryview(value).nbytes for value in values), initial=0))
     content = values[0] if len(values) == 1 else b"".join(values)
-    offsets = struct.pack(f"<{len(ends)}{code}", *ends)
+    offsets = struct.pack(f"{len(ends)}{code}", *ends)
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(offsets), pa.py_buffer(content)])
 
 

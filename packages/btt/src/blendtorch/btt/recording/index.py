@@ -27,9 +27,12 @@ RECORD = np.dtype(
 )
 _MAGIC = b"BTINDEX1"
 _HEADER = struct.Struct("<8sQQ40x")  # magic, bytes and checksum of the schema message: whose index it is
-_WORDS = RECORD.itemsize // 8
-_FACTORS = np.array([3, 5, 7, 11, 13, 17, 19], np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-_MIX = np.uint64(0xBF58476D1CE4E5B9)
+_RECORD = struct.Struct("<QQqiIqqQ")
+_WORDS = struct.Struct("<7Q")
+_WORD = struct.Struct("<Q")
+_MASK = 2**64 - 1
+_FACTORS = [number * 0x9E3779B97F4A7C15 & _MASK for number in (3, 5, 7, 11, 13, 17, 19)]
+_MIX = 0xBF58476D1CE4E5B9
 
 Records = npt.NDArray[Any]
 
@@ -44,12 +47,19 @@ def header(schema: bytes) -> bytes:
     return _HEADER.pack(_MAGIC, len(schema), xxh3_64_intdigest(schema))
 
 
-def record(offset: int, size: int, index: int | None, btid: int, sequence: int, time_ns: int) -> Records:
+def record(offset: int, size: int, index: int | None, btid: int, sequence: int, time_ns: int) -> bytes:
     """Make the record of a message."""
-    made = np.zeros(1, RECORD)
-    made[0] = (offset, size, 0 if index is None else index, btid, index is not None, sequence, time_ns, 0, 0)
-    made["check"] = _check(made)
-    return made
+    words = _RECORD.pack(offset, size, 0 if index is None else index, btid, index is not None, sequence, time_ns, 0)
+    total = 0
+    for word, factor in zip(_WORDS.unpack(words), _FACTORS, strict=True):
+        total += (word ^ word >> 29) * factor
+    total &= _MASK
+    return words + _WORD.pack((total ^ total >> 32) * _MIX & _MASK)
+
+
+def records(content: bytes) -> Records:
+    """Lay records over their bytes."""
+    return np.frombuffer(content, RECORD)
 
 
 def empty() -> Records:
@@ -86,18 +96,18 @@ def read(file: Path, schema: bytes, file_bytes: int, first: int = 0, begin: int 
             content = index.read(file_bytes)  # no message is shorter than a record
     except OSError:
         return empty()
-    found = np.frombuffer(content[: len(content) // RECORD.itemsize * RECORD.itemsize], RECORD)
+    found = records(content[: len(content) // RECORD.itemsize * RECORD.itemsize])
     ends = found["offset"] + found["size"]
     expected = np.concatenate([[np.uint64(len(schema) if begin is None else begin)], ends[:-1]])[: len(found)]
-    good = (_check(found) == found["check"]) & (found["offset"] == expected) & (found["size"] > 0) & (ends <= file_bytes)
+    good = (_checks(found) == found["check"]) & (found["offset"] == expected) & (found["size"] > 0) & (ends <= file_bytes)
     good &= ends > found["offset"]  # no sum that went round
     return found[: len(found) if good.all() else int(np.argmin(good))].copy()
 
 
-def _check(records: Records) -> npt.NDArray[np.uint64]:
-    """Compute what tells a damaged record: for all of them at once, which no hash library does."""
-    words = records.view("<u8").reshape(-1, _WORDS)[:, : _WORDS - 1]
+def _checks(found: Records) -> npt.NDArray[np.uint64]:
+    """Compute what `record` ends with, of many at once, which no hash library does."""
+    words = found.view("<u8").reshape(-1, RECORD.itemsize // 8)[:, :-1]
     with np.errstate(over="ignore"):
-        sums = ((words ^ (words >> np.uint64(29))) * _FACTORS).sum(1, dtype=np.uint64)
-        mixed: npt.NDArray[np.uint64] = (sums ^ (sums >> np.uint64(32))) * _MIX
-    return mixed
+        sums = ((words ^ (words >> np.uint64(29))) * np.array(_FACTORS, np.uint64)).sum(1, dtype=np.uint64)
+        checks: npt.NDArray[np.uint64] = (sums ^ (sums >> np.uint64(32))) * np.uint64(_MIX)
+    return checks

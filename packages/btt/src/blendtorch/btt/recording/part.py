@@ -73,7 +73,7 @@ class PartWriter:
         fixed = (frame.index, frame.btid, frame.sequence, time_ns, digest, bytes(parts[0]))
         message = arrow.batch_message(self._schema, fixed, places, buffers, typed)
         record = index.record(self._ends[0], len(message), frame.index, frame.btid, frame.sequence, time_ns)
-        self._write(message, record.tobytes())
+        self._write(message, record)
         self.messages += 1
 
     def close(self) -> None:

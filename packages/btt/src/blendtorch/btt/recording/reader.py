@@ -5,7 +5,6 @@ import itertools
 import os
 import warnings
 import weakref
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +22,6 @@ from blendtorch.core.atomic import write_atomically
 from blendtorch.core.errors import DecodeError, RecordingError, VersionError
 from blendtorch.core.messages import Frame
 
-_ALIGNMENT = 64
 _MASK = 2**64 - 1
 
 
@@ -114,10 +112,10 @@ class FileReader:
         begin = int(known["offset"][-1] + known["size"][-1]) if len(known) else self._end
         scanned, end = scan(fd, begin, size, self._metadata_bytes(known))
         self._records = np.concatenate([self._records, known, scanned])
+        self._offsets, self._sizes = self._records["offset"], self._records["size"]
         self._end = end
         self.cut = 0 if written else size - end
-        ends = self._records["offset"] + self._records["size"]
-        self.gaps = int(np.sum(self._records["offset"][1:] != ends[:-1]))
+        self.gaps = int(np.sum(self._offsets[1:] != (self._offsets + self._sizes)[:-1]))
         if len(scanned) and not written and not self.gaps:
             self._write_index()
         for damage in self.damages() if self._warns else ():
@@ -160,21 +158,23 @@ class FileReader:
 
     def read(self, number: int) -> Frame:
         """Read a message: see `__getitem__`."""
-        with self._named(number):
-            message = self._read(number)
-            return self._decode(number, *self._checked(message))
+        try:
+            return self._decode(number, *self._checked(self._read(number)))
+        except (RecordingError, DecodeError) as error:
+            raise self._named(number, error) from None
 
     def check(self, number: int) -> None:
-        """Read a message, and compare it with its checksum and with the index; pickles are not loaded.
+        """Read a message, and compare it with its checksum; pickles are not loaded.
 
         Raises
         ------
         IndexError, RecordingError, VersionError
             As `read`.
         """
-        with self._named(number):
-            _, parts = self._checked(self._read(number))
-            wire.array_fields(parts[0])
+        try:
+            wire.array_fields(self._checked(self._read(number))[1][0])
+        except (RecordingError, DecodeError) as error:
+            raise self._named(number, error) from None
 
     @property
     def indexes(self) -> npt.NDArray[np.int64]:
@@ -199,7 +199,12 @@ class FileReader:
     @property
     def sizes(self) -> npt.NDArray[np.int64]:
         """What each message takes in the file, in bytes."""
-        return self._records["size"].astype(np.int64)
+        return self._sizes.astype(np.int64)
+
+    @property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """Where each message begins in the file."""
+        return self._offsets.astype(np.int64)
 
     @cached_property
     def categories(self) -> dict[int, str] | None:
@@ -233,27 +238,23 @@ class FileReader:
         """Close the file."""
         self.close()
 
-    @contextlib.contextmanager
-    def _named(self, number: int) -> Iterator[None]:
+    def _named(self, number: int, error: Exception) -> RecordingError | VersionError:
         """Say which message of which file it was."""
-        try:
-            yield
-        except VersionError as error:
-            raise VersionError(f"{self.path}, message {number}: {error}") from None
-        except (RecordingError, DecodeError) as error:
-            raise RecordingError(f"{self.path}, message {number}: {error}") from None
+        kind = VersionError if isinstance(error, VersionError) else RecordingError
+        return kind(f"{self.path}, message {number % len(self)}: {error}")
 
     def _read(self, number: int) -> memoryview:
-        """Read a message into memory of its own, where its arrays will lie: writable and aligned."""
+        """Read a message into memory of its own, where its arrays will lie.
+
+        They lie there as in the file, at multiples of 8 bytes: aligned for every dtype but those of 16 bytes.
+        """
         if not -len(self) <= number < len(self):
             raise IndexError(f"{self.path} has {len(self)} messages, there is no number {number}")
-        offset, size = int(self._records["offset"][number]), int(self._records["size"][number])
-        memory = np.empty(size + _ALIGNMENT, np.uint8)
-        begin = -memory.ctypes.data % _ALIGNMENT
-        message = memory.data[begin : begin + size]
+        offset, size = int(self._offsets[number]), int(self._sizes[number])
+        message = np.empty(size, np.uint8).data
         fd, read = self._descriptor(), 0
         while read < size:  # the kernel reads 2 GB at once at most
-            count = os.preadv(fd, [message[read:]], offset + read)
+            count = os.preadv(fd, [message[read:] if read else message], offset + read)
             if count == 0:
                 raise RecordingError("the file has become shorter meanwhile")
             read += count
@@ -280,22 +281,20 @@ class FileReader:
 
     def _parts(self, message: memoryview, found: layout.Layout) -> list[memoryview]:
         """Put the arrays of the wire message back into their order."""
-        header, content, numbers, offsets = (
-            message[slice(*found.span(column))]
-            for column in (layout.HEADER, layout.BUFFERS, layout.PLACES, layout.BUFFER_OFFSETS)
-        )
-        if len(found.spans) != 2 * self._buffers or len(numbers) != 2 * len(self._typed) or len(offsets) % 8:
+        body, spans = message[found.body :], found.spans
+        numbers, offsets = _span(body, spans, layout.PLACES), _span(body, spans, layout.BUFFER_OFFSETS)
+        if len(spans) != 2 * self._buffers or len(numbers) != 2 * len(self._typed) or len(offsets) % 8:
             raise RecordingError("it is damaged: its columns are not those of the file")
         ends = offsets.cast("q").tolist()
-        parts: list[memoryview | None] = [None] * (max(len(ends) - 1, 0) + len(self._typed))
-        for place, column in zip(numbers.cast("H"), self._typed, strict=True):
-            if place >= len(parts) or parts[place] is not None:
-                raise RecordingError("it is damaged: two arrays have the same place")
-            parts[place] = message[slice(*found.span(column))]
-        spans = itertools.pairwise(ends)
-        if ends and (ends[0] != 0 or ends[-1] > len(content) or any(ends[n] > ends[n + 1] for n in range(len(ends) - 1))):
+        others = _span(body, spans, layout.BUFFERS)
+        if ends and (ends[0] != 0 or ends[-1] > len(others) or ends != sorted(ends)):
             raise RecordingError("it is damaged: an array lies outside of it")
-        return [header, *(content[slice(*next(spans))] if part is None else part for part in parts)]
+        parts = [others[begin:end] for begin, end in itertools.pairwise(ends)]
+        for place, column in sorted(zip(numbers.cast("H").tolist(), self._typed, strict=True)):
+            if place > len(parts):
+                raise RecordingError("it is damaged: an array has no place")
+            parts.insert(place, _span(body, spans, column))
+        return [_span(body, spans, layout.HEADER), *parts]
 
     def _read_schema(self) -> bytes:
         try:
@@ -339,3 +338,8 @@ class FileReader:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_descriptors": {}, "_closers": {}}
+
+
+def _span(body: memoryview, spans: tuple[int, ...], number: int) -> memoryview:
+    begin = spans[2 * number]
+    return body[begin : begin + spans[2 * number + 1]]

@@ -28,31 +28,27 @@ def scan(fd: int, begin: int, end: int, metadata_bytes: int | None = None) -> tu
     end : int
         Of the last whole message: what follows is cut, or damaged to the end.
     """
-    found: list[index.Records] = []
+    found: list[bytes] = []
     place = whole = begin
     while place + layout.PREFIX_BYTES <= end:
         try:
-            record, metadata_bytes = _record_at(fd, place, end)
+            record, size, metadata_bytes = _record_at(fd, place, end)
         except RecordingError:
             place = end if metadata_bytes is None else _next(fd, place + layout.PREFIX_BYTES, end, metadata_bytes)
             continue
         if record is None:  # the end of the stream, as other programs mark it
-            return _joined(found), max(whole, end if end - place == layout.PREFIX_BYTES else whole)
+            return index.records(b"".join(found)), max(whole, end if end - place == layout.PREFIX_BYTES else whole)
         found.append(record)
-        place = whole = place + int(record["size"][0])
-    return _joined(found), whole
+        place = whole = place + size
+    return index.records(b"".join(found)), whole
 
 
-def _joined(found: list[index.Records]) -> index.Records:
-    return np.concatenate(found) if found else index.empty()
-
-
-def _record_at(fd: int, place: int, end: int) -> tuple[index.Records | None, int]:
-    """Read what the index says of the message that begins here; None at the end of the stream."""
+def _record_at(fd: int, place: int, end: int) -> tuple[bytes | None, int, int]:
+    """Make the record of the message that begins here, None at the end of the stream; its bytes, and those of its metadata."""
     head = memoryview(os.pread(fd, min(_HEAD_BYTES, end - place), place))
     length = layout.metadata_bytes(head)
     if length == 0:
-        return None, 0
+        return None, 0, 0
     if (wanted := layout.PREFIX_BYTES + length + 1024) > len(head):
         head = memoryview(os.pread(fd, min(wanted, end - place), place))
     found = layout.parse(head)
@@ -62,7 +58,8 @@ def _record_at(fd: int, place: int, end: int) -> tuple[index.Records | None, int
     has_index = begin == stop or bool(head[begin] & 1)
     btid = layout.integer(head, found, layout.BTID, 4)
     number, sequence, time_ns = (layout.integer(head, found, column) for column in (layout.INDEX, layout.SEQUENCE, layout.TIME))
-    return index.record(place, found.size, number if has_index else None, btid, sequence, time_ns), length
+    made = index.record(place, found.size, number if has_index else None, btid, sequence, time_ns)
+    return made, found.size, length
 
 
 def _next(fd: int, begin: int, end: int, metadata_bytes: int) -> int:

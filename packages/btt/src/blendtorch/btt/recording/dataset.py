@@ -1,5 +1,7 @@
 """A recording as a map-style dataset."""
 
+import bisect
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -100,8 +102,8 @@ class FileDataset(Dataset[Any]):
         if not -count <= number < count:
             raise IndexError(f"this recording has {count} items, there is no number {number}")
         place = int(self._order[number])
-        file = int(np.searchsorted(self._begins, place, side="right")) - 1
-        return self._item(self.files[file][place - int(self._begins[file])])
+        file = bisect.bisect_right(self._begins, place) - 1
+        return self._item(self.files[file][place - self._begins[file]])
 
     def _item(self, item: dict[str, Any]) -> Any:
         """Transform an item; subclasses may override it, as in 0.4."""
@@ -149,7 +151,7 @@ class FileDataset(Dataset[Any]):
         self.files = [reader for reader in opened if reader is not None]
         if not self.files:
             raise RecordingError(f"nothing was recorded to {self._place} yet: its files end before their first message")
-        self._begins = np.cumsum([0, *(len(reader) for reader in self.files)])
+        self._begins = list(itertools.accumulate(map(len, self.files), initial=0))
         self._indexes = np.concatenate([reader.indexes for reader in self.files])
         if all(reader.has_indexes for reader in self.files):
             self._order = np.argsort(self._indexes, kind="stable")

@@ -69,7 +69,7 @@ class PartWriter:
         taken = set(places)
         buffers = [part for number, part in enumerate(parts[1:]) if number not in taken]
         typed = [(column, parts[1 + number]) for column, number in zip(self.columns, places, strict=True)]
-        digest = checksum(time_ns, parts)
+        digest = checksum(time_ns.to_bytes(8, "little", signed=True), parts)
         fixed = (frame.index, frame.btid, frame.sequence, time_ns, digest, bytes(parts[0]))
         message = arrow.batch_message(self._schema, fixed, places, buffers, typed)
         record = index.record(self._ends[0], len(message), frame.index, frame.btid, frame.sequence, time_ns)

@@ -22,7 +22,6 @@ from blendtorch.core.atomic import write_atomically
 from blendtorch.core.errors import DecodeError, RecordingError, VersionError
 from blendtorch.core.messages import Frame
 
-_MASK = 2**64 - 1
 
 
 class NothingRecordedError(RecordingError):
@@ -265,11 +264,12 @@ class FileReader:
         found = layout.parse(message)
         if found.size != len(message):
             raise RecordingError("it is damaged: it is not as long as the index says. Remove the .index file, it is made anew")
-        time_ns = layout.integer(message, found, layout.TIME)
-        parts = self._parts(message, found)
-        if checksum(time_ns, parts) != layout.integer(message, found, layout.CHECKSUM) & _MASK:
+        body, spans = message[found.body :], found.spans
+        parts = self._parts(body, spans)
+        time, told = _span(body, spans, layout.TIME), _span(body, spans, layout.CHECKSUM)
+        if checksum(time, parts) != int.from_bytes(told, "little"):
             raise RecordingError("it is damaged: its checksum does not fit. The other messages can be read")
-        return time_ns, parts
+        return int.from_bytes(time, "little", signed=True), parts
 
     def _decode(self, number: int, time_ns: int, parts: list[memoryview]) -> Frame:
         frame = wire.decode(parts, allow_pickle=self._allow_pickle)
@@ -279,9 +279,8 @@ class FileReader:
             raise RecordingError("it is not what the index says. Remove the .index file, it is made anew")
         return frame
 
-    def _parts(self, message: memoryview, found: layout.Layout) -> list[memoryview]:
+    def _parts(self, body: memoryview, spans: tuple[int, ...]) -> list[memoryview]:
         """Put the arrays of the wire message back into their order."""
-        body, spans = message[found.body :], found.spans
         numbers, offsets = _span(body, spans, layout.PLACES), _span(body, spans, layout.BUFFER_OFFSETS)
         if len(spans) != 2 * self._buffers or len(numbers) != 2 * len(self._typed) or len(offsets) % 8:
             raise RecordingError("it is damaged: its columns are not those of the file")

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from blendtorch import btt
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLE = REPOSITORY / "examples" / "datagen"
@@ -58,6 +59,29 @@ def test_generate_saves_pictures(blender, tmp_path):
     pictures = sorted((tmp_path / "tmp").iterdir())
     assert [picture.name for picture in pictures] == ["output_00.png", "output_01.png"]
     assert all(picture.stat().st_size > 10_000 for picture in pictures)
+
+
+def test_generate_records_and_replays(tmp_path):
+    """As typed on the page, smaller; the replay has the same pictures, and no Blender."""
+    small = ["--count", "8", "--instances", "2", "--workers", "2", "--seed", "1"]
+    missing = run(EXAMPLE / "generate.py", "cube", "--replay", cwd=tmp_path)
+    assert "tmp has no recording: make one with --record" in missing.stderr
+    result = run(EXAMPLE / "generate.py", "cube", "--record", *small, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    recorded = btt.FileDataset(tmp_path / "tmp" / "record")
+    assert len(recorded) == 8
+    assert recorded[0]["image"].shape == (480, 640, 3)
+    assert sorted(path.name for path in (tmp_path / "tmp").glob("*.arrows")) == ["record_00.arrows", "record_01.arrows"]
+    for path in (tmp_path / "tmp").glob("*.png"):
+        path.unlink()
+    result = run(EXAMPLE / "generate.py", "cube", "--replay", *small, cwd=tmp_path, BLENDTORCH_BLENDER="/no/blender")
+    assert result.returncode == 0, result.stderr
+    assert "8/8" in result.stdout
+    assert sorted(path.name for path in (tmp_path / "tmp").glob("*.png")) == ["output_00.png", "output_01.png"]
+    again = run(EXAMPLE / "generate.py", "cube", "--record", *small, cwd=tmp_path)
+    assert again.returncode == 2
+    assert "tmp has a recording already: --replay it, --overwrite it, or name another folder" in again.stderr
+    assert len(btt.FileDataset(tmp_path / "tmp" / "record")) == 8
 
 
 def test_generate_helps():

@@ -51,6 +51,8 @@ class RemoteIterableDataset(IterableDataset[Any]):
         Items of an epoch, over all workers.
     item_transform : callable, optional
         Called with each item, in the worker; what it returns is yielded.
+    record_path_prefix : path, optional
+        Record what is received: see `enable_recording`.
     payload : type, optional
         A Struct that declares the fields; items that do not fit are refused. See `blendtorch.core.payload`.
     allow_pickle : bool
@@ -58,8 +60,6 @@ class RemoteIterableDataset(IterableDataset[Any]):
         where you trust the script.
     keys : Keys, optional
         For publishers on tcp that ask for them. Default: those of the launch.
-    record_path_prefix : path, optional
-        Record what is received: see `enable_recording`.
 
     Raises
     ------
@@ -83,10 +83,10 @@ class RemoteIterableDataset(IterableDataset[Any]):
         timeoutms: int = DEFAULT_TIMEOUT_MS,
         max_items: int = 100_000,
         item_transform: Callable[[dict[str, Any]], Any] | None = None,
+        record_path_prefix: str | os.PathLike[str] | None = None,
         payload: type[msgspec.Struct] | None = None,
         allow_pickle: bool = False,
         keys: Keys | None = None,
-        record_path_prefix: str | os.PathLike[str] | None = None,
     ) -> None:
         if isinstance(addresses, str) or not addresses:
             raise AddressError(f"addresses: expected a list of addresses, got {addresses!r}")

@@ -288,9 +288,7 @@ def stream(
         max_items = schedule.size(start, epoch_items, frames_per_episode, share.rank, share.world)
 
     def make_dataset(addresses: Addresses) -> SampleDataset:
-        dataset = SampleDataset(
-            addresses, queue_size, timeoutms, max_items, item_transform, record_path_prefix=record_path_prefix
-        )
+        dataset = SampleDataset(addresses, queue_size, timeoutms, max_items, item_transform, record_path_prefix)
         dataset.repeat = configuration.repeat is not None
         return dataset
 

@@ -16,6 +16,7 @@ from blendtorch.core.errors import RecordingError
 from torch.utils.data import Dataset
 
 CATEGORIES = "categories.json"  # beside the files, where they are known at the end only
+_MAX_OPEN = 256  # of the 1024 files that a process may have open
 
 
 class FileDataset(Dataset[Any]):
@@ -89,6 +90,7 @@ class FileDataset(Dataset[Any]):
         """
         for reader in self.files:
             reader.refresh()
+            self._make_room()
         self._add_files()
         return len(self)
 
@@ -103,7 +105,10 @@ class FileDataset(Dataset[Any]):
             raise IndexError(f"this recording has {count} items, there is no number {number}")
         place = int(self._order[number])
         file = bisect.bisect_right(self._begins, place) - 1
-        return self._item(self.files[file][place - self._begins[file]])
+        reader = self.files[file]
+        if not reader.is_open:
+            self._make_room()
+        return self._item(reader[place - self._begins[file]])
 
     def _item(self, item: dict[str, Any]) -> Any:
         """Transform an item; subclasses may override it, as in 0.4."""
@@ -139,11 +144,18 @@ class FileDataset(Dataset[Any]):
         for reader in self.files:
             reader.close()
 
+    def _make_room(self) -> None:
+        """Close all files where too many are open."""
+        if sum(reader.is_open for reader in self.files) >= _MAX_OPEN:
+            self.close()
+
     def _open(self, path: Path) -> FileReader | None:
         try:
-            return FileReader(path, self._allow_pickle, self._warn)
+            reader = FileReader(path, self._allow_pickle, self._warn)
         except NothingRecordedError:  # its recorder was killed right then, or is about to begin
             return None
+        reader.close()  # until somebody reads in it: a prefix may have thousands
+        return reader
 
     def _add_files(self) -> None:
         known = {reader.path: reader for reader in self.files}

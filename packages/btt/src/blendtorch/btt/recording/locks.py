@@ -1,5 +1,6 @@
 """Who records: locks that the kernel takes away with the process that has them."""
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -9,21 +10,20 @@ from pathlib import Path
 from blendtorch.core.errors import RecordingError
 
 
-def lock(fd: int) -> bool:
-    """Lock a file for one writer; False where it has one already."""
+def lock(fd: int, wait: bool = False) -> bool:
+    """Lock a file for one writer; False where it has one already. On a file system without locks everybody has one."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise
-        return False
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
     return True
 
 
 def unlock_and_close(fd: int, owner: int) -> None:
     """End the lock, though forked processes still have the descriptor."""
     if os.getpid() == owner:
-        fcntl.flock(fd, fcntl.LOCK_UN)
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_UN)
     os.close(fd)
 
 
@@ -31,8 +31,8 @@ def is_written(fd: int) -> bool:
     """Whether some process still writes a file."""
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
+    except OSError as error:
+        return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
     fcntl.flock(fd, fcntl.LOCK_UN)
     return False
 

@@ -1,7 +1,6 @@
 """Writing one file: a schema, then a message with each row, each with one write."""
 
 import contextlib
-import fcntl
 import os
 import weakref
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from typing import Any
 from blendtorch.btt.recording import arrow, index
 from blendtorch.btt.recording.checksum import checksum
 from blendtorch.btt.recording.columns import Column, fitting
-from blendtorch.btt.recording.locks import unlock_and_close
+from blendtorch.btt.recording.locks import lock, unlock_and_close
 from blendtorch.core.errors import RecordingError
 from blendtorch.core.messages import Frame
 from blendtorch.core.wire import ArrayField, Part
@@ -44,7 +43,7 @@ class PartWriter:
         self._files = (fd, _create_index(path))
         self._close = weakref.finalize(self, _close, *self._files, os.getpid())
         self._ends = (0, 0)
-        fcntl.flock(fd, fcntl.LOCK_EX)  # readers know by it that more may come
+        lock(fd, wait=True)  # readers know by it that more may come
         self._schema = arrow.schema_of(list(columns), metadata)
         schema = arrow.schema_message(self._schema)
         try:

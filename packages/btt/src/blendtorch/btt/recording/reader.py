@@ -23,7 +23,6 @@ from blendtorch.core.errors import DecodeError, RecordingError, VersionError
 from blendtorch.core.messages import Frame
 
 
-
 class NothingRecordedError(RecordingError):
     """A file ends before its first message: who made it was killed, or is about to write it."""
 
@@ -222,6 +221,11 @@ class FileReader:
             return msgspec.json.decode(self._categories, type=dict[int, str], strict=False)
         except msgspec.DecodeError as error:
             raise RecordingError(f"{self.path}: its categories are damaged: {error}") from None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether this process has the file open."""
+        return os.getpid() in self._descriptors
 
     def close(self) -> None:
         """Close the file in this process; reading opens it again."""

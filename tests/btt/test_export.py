@@ -248,6 +248,9 @@ def test_a_folder_of_something_else_is_refused(export, home, run, tmp_path):
     (tmp_path / "foreign" / "000003.json").write_text("{}")
     code, said = export("-o", "foreign")
     assert (code, "1 samples that nothing is known of" in said) == (2, True)
+    code, said = export("-o", "x", recording="out")
+    assert code == 2
+    assert "out has samples of the format 'images', and export takes recordings: make one with blendtorch generate" in said
     code, said = export("-o", home)
     assert code == 2
     assert "is the folder of the recording itself" in said

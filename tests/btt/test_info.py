@@ -132,7 +132,14 @@ def test_a_folder_of_samples_is_told_and_read_back(run, tmp_path):
     assert json.loads(output)["problems"][0].startswith("sample 3 cannot be read")
     code, _, said = run("info", "out")
     assert code == 2
-    assert "--format: there is no writer 'reading'" in said
+    assert "versions.json: there is no writer 'reading'" in said
+    (tmp_path / "out" / "configuration.yaml").write_text(f"start: 2\ncount: 8\nplugins: [{tmp_path / 'reading.py'}]\n")
+    code, output, said = run("info", "out")
+    assert code == 0, "its configuration names where the writer is"
+    assert re.search(r"samples +6 \(index 0 to 5\), 4 of 8 of its configuration are missing\n", output)
+    (tmp_path / "out" / "configuration.yaml").write_text("count: many")
+    code, _, said = run("info", "out", *plugin)
+    assert (code, "configuration.yaml is not what blendtorch has written" in said) == (2, True)
 
 
 def test_what_is_neither_is_told_with_what_is_near(run, tmp_path):

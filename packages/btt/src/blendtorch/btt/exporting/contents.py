@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from blendtorch.btt.configuration import load_configuration
 from blendtorch.btt.cpus import allowed_cpus
-from blendtorch.btt.generation.folder import DataFolder, ExportedRecording, Versions
+from blendtorch.btt.generation.folder import VERSIONS, DataFolder, ExportedRecording, Versions
 from blendtorch.btt.generation.format import Format, find_format
 from blendtorch.btt.generation.writing import WriterInFolder, end_workers, in_workers, named
 from blendtorch.core.discovery import Catalogue
@@ -184,10 +184,13 @@ def verify_folder(
 
 
 def _format(folder: DataFolder, plugins: Sequence[str]) -> Format:
+    """Find the writer: an installed one, or one in a file of plug-ins that is named here or in the configuration."""
     versions = folder.read_versions()
     if not versions:
-        raise ConfigurationError(f"{folder.versions} says nothing")
-    return find_format(versions[-1].writer, Catalogue(plugins))
+        raise ConfigurationError(f"{folder.versions} says nothing of what has written the samples")
+    named_there = load_configuration(folder.configuration).get("plugins", ()) if folder.configuration.is_file() else ()
+    files = dict.fromkeys(os.path.abspath(path) for path in (*plugins, *named_there))  # noqa: PTH100 - links are not followed
+    return find_format(versions[-1].writer, Catalogue(list(files)), origin=VERSIONS)
 
 
 def _written(writer: WriterInFolder) -> frozenset[int]:

@@ -15,7 +15,7 @@ from blendtorch.btt.generation.run import versions_here
 from blendtorch.btt.generation.writing import WriterInFolder, named
 from blendtorch.core.configuration import Entry
 from blendtorch.core.discovery import Catalogue
-from blendtorch.core.errors import ConfigurationError
+from blendtorch.core.errors import ConfigurationError, RecordingError
 from blendtorch.core.selection import array_names
 
 _OF_EPISODES = ("seed", "episode")  # what `meta` has to have where samples are divided
@@ -99,7 +99,15 @@ def make_export(
         Of whatever is wrong; says what to do.
     """
     chosen = find_format(written_as, Catalogue(plugins), split, loose)
-    source = open_source(recording)
+    try:
+        source = open_source(recording)
+    except RecordingError as error:
+        if versions := DataFolder(recording).read_versions():
+            raise RecordingError(
+                f"{recording} has samples of the format {versions[-1].writer.get('name')!r}, and export takes recordings: make "
+                "one with blendtorch generate --format recording"
+            ) from None
+        raise error from None
     chosen.check(array_names(source.first))
     _check_episodes(chosen, source)
     folder = DataFolder(output)

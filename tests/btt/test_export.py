@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import blendtorch_images
 import numpy as np
+import psutil
 import pytest
 from blendtorch import btt
 from blendtorch.btt.command import main
@@ -217,6 +218,20 @@ def test_an_interrupt_keeps_what_is_done(sent, home, command, tmp_path):
     assert 3 <= len(list((tmp_path / "interrupted").glob("*/*.txt"))) < COUNT
 
 
+def test_a_worker_that_dies_ends_the_export_and_it_goes_on(home, command, run, tmp_path):
+    arguments = ("--format", "labels", "--plugin", home / "labels.py", "-o", "out")
+    process = command(*arguments, "--workers", 2)
+    wait_for(tmp_path / "out", "*/*.txt", 3)
+    workers = psutil.Process(process.pid).children()
+    max(workers, key=lambda each: each.pid).kill()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 1, said
+    assert "a process that writes samples has died: " in said
+    assert said.rstrip().endswith("What was written is whole: once this is mended, the same command goes on.")
+    assert run("export", home / "cards", *arguments, "--workers", 0)[0] == 0
+    assert len(list((tmp_path / "out").glob("*/*.txt"))) == COUNT
+
+
 def test_a_writer_divides_as_it_is_told_and_has_the_last_word(export, tmp_path):
     plugin = ("--plugin", "labels.py", "-o", "out")
     code, said = export(*plugin, "--split", "a=1,b=1", "--loose", written_as="{name: labels, min_pixels: 2}")
@@ -351,6 +366,8 @@ WRONG = {
     "no recording": (["nothing", "-o", "x"], "there is no recording with the prefix 'nothing'"),
     "an empty folder": (["empty", "-o", "x"], "the folder empty has no recording"),
     "no such format": (["{cards}", "-o", "x", "--format", "image"], "--format: there is no writer 'image'"),
+    "a list": (["{cards}", "-o", "x", "--format", "[images]"], "--format: expected the name of a writer, or {name: ..."),
+    "no name": (["{cards}", "-o", "x", "--format", "{png_level: 3}"], "--format[0]: expected a name, or a mapping with `name`"),
     "no such option": (["{cards}", "-o", "x", "--format", "{name: images, level: 3}"], "unknown field `level` - at `--format`"),
     "no split": (["{cards}", "-o", "x", "--split", "train=1"], "--split: the format 'images' does not divide"),
     "workers": (["{cards}", "-o", "x", "--workers", -1], "--workers is -1: expected 0 or more"),

@@ -108,6 +108,8 @@ def find_format(
     ConfigurationError
         If an option is wrong, or it has no such option.
     """
+    if not isinstance(written_as, (str, Mapping)):
+        raise ConfigurationError(f"{origin}: expected the name of a writer, or {{name: ..., options}}; got {written_as!r}")
     (entry,) = entries([written_as], origin)
     try:
         found = catalogue.find("writer", entry.name)

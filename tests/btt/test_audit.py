@@ -267,9 +267,18 @@ def test_a_smaller_iou_can_be_allowed(make):
     assert audited(data, min_iou=0.95).report.agree
 
 
-def test_a_format_that_moves_boxes_is_told(make):
+def test_a_format_that_keeps_everything(make):
     report = audited(make(count=4)).report
     assert (report.format_box_iou, report.format_box_px, report.moves_boxes) == (1, 0, False)
+
+
+def test_a_writer_that_is_half_a_pixel_off_is_told_though_all_agrees(make, plugin):
+    """It writes the same again: what was rendered tells."""
+    plugin.write_text(WRITER.replace("for value in each.xyxy.tolist()", "for value in (each.xyxy + 0.5).tolist()"))
+    report = audited(make(count=4)).report
+    assert report.agree
+    assert (report.format_box_px, report.moves_boxes) == (0.5, True)
+    assert report.format_box_iou < 1
 
 
 @pytest.mark.parametrize(
@@ -420,18 +429,24 @@ def test_thumbnails_of_any_size(shape):
     assert np.allclose(thumbnail(image), 90)
 
 
-def test_wrong_folders_and_arguments(make, tmp_path, capsys):
+def test_wrong_folders_and_arguments(make, plugin, tmp_path, capsys):
     data = make(count=2)
     folder = data.folder.path
     (tmp_path / "empty").mkdir()
     for arguments, text in [
         ([tmp_path / "nowhere"], "is no folder"),
-        ([tmp_path / "empty"], "has no configuration.yaml"),
+        ([tmp_path / "empty"], "has no versions.json"),
         ([folder, "--samples", "-1"], "--samples -1: expected 0 or more"),
         ([folder, "--min-iou", "2"], "--min-iou 2.0: expected 0 to 1"),
     ]:
         assert main(["audit", *map(str, arguments)]) == 2
         assert text in capsys.readouterr().err
+    (folder / "configuration.yaml").rename(tmp_path / "configuration.yaml")
+    assert main(["audit", str(folder), "--plugin", str(plugin)]) == 2
+    assert "has no configuration.yaml" in capsys.readouterr().err
+    assert main(["audit", str(folder), "--plugin", str(plugin), "--samples", "0", "--workers", "0"]) == 0
+    assert "2 samples, 2 pictures" in capsys.readouterr().out
+    (tmp_path / "configuration.yaml").rename(folder / "configuration.yaml")
     for path in folder.glob("[0-9]*.json"):
         path.unlink()
     assert main(["audit", str(folder)]) == 2

@@ -63,7 +63,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     box_iou, mask_iou : float or None
         The worst of all.
     format_box_iou, format_mask_iou : float or None
-        The worst that the format itself makes of labels: stored ones beside those that were rendered, before any rounding.
+        The worst that the format itself makes of labels that were rendered.
     format_box_px : float or None
         The farthest that it moves the edge of a box.
     agree : bool
@@ -182,8 +182,9 @@ class _Comparison:
     def add(self, sample: Any) -> None:
         index = int(sample["meta"]["index"])
         stored, categories = self._data.read(index), self._data.categories
-        self._note(compare_pictures(index, stored, as_stored(self._data, sample), categories, self._min_iou))
-        for each in compare_pictures(index, stored, as_rendered(self._data, sample), categories, self._min_iou):
+        again = as_stored(self._data, sample)
+        self._note(compare_pictures(index, stored, again, categories, self._min_iou))
+        for each in compare_pictures(index, again, as_rendered(self._data, sample), categories, self._min_iou):
             pairs = [pair for pair in each.objects if pair.stored is not None and pair.again is not None]
             self.of_format += [(pair.box_iou, pair.mask_iou, pair.box_px) for pair in pairs]
 

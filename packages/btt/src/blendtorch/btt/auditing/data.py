@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from blendtorch.btt.auditing.facts import SampleFacts, facts_of
 from blendtorch.btt.configuration import load_configuration
-from blendtorch.btt.generation.folder import VERSIONS, DataFolder, Versions, checksum
+from blendtorch.btt.generation.folder import VERSIONS, DataFolder, checksum
 from blendtorch.btt.generation.format import find_format
 from blendtorch.btt.generation.writing import WriterInFolder, named
 from blendtorch.core.discovery import Catalogue
@@ -33,7 +33,7 @@ class DataSet:
     ----------
     folder : DataFolder
     configuration : dict
-        The arguments of `btt.stream`, in their normal form.
+        The arguments of `btt.stream`, in their normal form; empty where nothing says how the samples were made.
     versions : list of Versions
         What made the samples; the last is what wrote last.
     categories : dict of int to str
@@ -48,21 +48,32 @@ class DataSet:
         self.folder = DataFolder(folder)
         if not self.folder.path.is_dir():
             raise ConfigurationError(f"{self.folder.path} is no folder: name one that blendtorch generate or export has made")
-        for path in (self.folder.configuration, self.folder.versions):
-            if not path.is_file():
-                raise ConfigurationError(
-                    f"{self.folder.path} has no {path.name}, which says how its samples were made: name a folder that "
-                    "blendtorch generate or export has made"
-                )
-        self.configuration: dict[str, Any] = load_configuration(self.folder.configuration)
-        self.configuration["plugins"] = [*self.configuration.get("plugins", ()), *plugins]
-        self.versions: list[Versions] = self.folder.read_versions()
+        self.versions = self.folder.read_versions()
         if not self.versions:
-            raise ConfigurationError(f"{self.folder.versions} is empty: it has to say what wrote the samples")
-        self.categories = {number: name for each in self.versions for number, name in each.categories.items()}
-        written_as = self.versions[-1].writer
-        self._format = find_format(written_as, Catalogue(self.configuration["plugins"]), origin=VERSIONS)
+            raise ConfigurationError(
+                f"{self.folder.path} has no {VERSIONS}, which says what wrote its samples: name a folder that "
+                "blendtorch generate or export has made"
+            )
+        self.configuration: dict[str, Any] = {}
+        if self.folder.configuration.is_file():
+            self.configuration = load_configuration(self.folder.configuration)
+        self.categories = self.folder.categories
+        files = [*self.configuration.get("plugins", ()), *plugins]
+        self._format = find_format(self.versions[-1].writer, Catalogue(files), origin=VERSIONS)
         self._writer = self._format.into(self.folder.path)
+
+    def require_configuration(self) -> None:
+        """Refuse to render what nothing says how to make.
+
+        Raises
+        ------
+        ConfigurationError
+        """
+        if not self.configuration:
+            raise ConfigurationError(
+                f"{self.folder.path} has no {self.folder.configuration.name}, which says how its samples were made, so they "
+                "cannot be rendered again: look at what is there, with --samples 0"
+            )
 
     @property
     def writer(self) -> Writer:

@@ -73,6 +73,7 @@ class RenderAgain:
         BlendtorchError
             If Blender fails.
         """
+        data.require_configuration()
         start, count = data.configuration.get("start", 0), data.configuration.get("count", 0)
         if beyond := [index for index in indexes if not start <= index < start + count]:
             raise ConfigurationError(
@@ -83,7 +84,7 @@ class RenderAgain:
         changes = {"exclude": all_but(indexes, start, count), "shard": (0, 1), "blender": self._blender or _same(then)}
         with stream(**{**data.configuration, **changes}) as dataset:
             for sample in dataset:
-                if not self.differing:
+                if then and not self.differing:
                     now = msgspec.json.decode(sample["meta"]["versions"], type=dict[str, str])
                     self.differing = differences({name: text for name, text in then.items() if name != "python"}, now)
                 yield sample

@@ -142,9 +142,10 @@ def _draw_enlarged(axes: "Axes", each: PictureComparison, stored: LabelledPictur
         return
     height, width = stored.image.shape[:2]
     low, high = np.min(boxes, axis=0)[:2], np.max(boxes, axis=0)[2:]
-    center, half = (low + high) / 2, max(*(high - low) * 0.65, 6.0)
-    if half > _ZOOM * width / 2:  # it is large already
+    half = max(*(high - low) * 0.65, 6.0)
+    if half > _ZOOM * min(width, height) / 2:  # it is large already
         return
+    center = np.clip((low + high) / 2, half, np.array([width, height]) - half)
     wide, high_part = _ZOOM, _ZOOM * width / height
     corner = (0.0 if center[0] > width / 2 else 1 - wide, 0.0 if center[1] < height / 2 else 1 - high_part)
     inset = axes.inset_axes((*corner, wide, high_part))

@@ -77,6 +77,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         _check(options)
         data = DataSet(options.folder, absolute(options.plugin))
+        if options.samples:
+            data.require_configuration()
         indexes = data.indexes
     except BlendtorchError as error:
         _say(f"blendtorch audit: {error}")

@@ -44,13 +44,13 @@ class Reader:
         scene, image = layout.place_of(index)
         folder = layout.scene_folder(self._folder, split, scene)
         try:
-            return [self._picture(folder, image, camera) for camera in cameras]
+            return [self._picture(folder, image, camera, split) for camera in cameras]
         except (KeyError, ValueError, TypeError, IndexError) as error:
             if isinstance(error, DecodeError):
                 raise
             raise DecodeError(f"picture {image} of {folder} cannot be read: {type(error).__name__}: {error}") from None
 
-    def _picture(self, folder: Path, image: int, camera: str) -> LabelledPicture:
+    def _picture(self, folder: Path, image: int, camera: str, split: str) -> LabelledPicture:
         about, gt, info, coco = (self._json(folder / layout.scene_file(kind, camera)) for kind in layout.SCENE_FILES)
         if str(image) not in gt:
             raise FileNotFoundError(f"{folder / 'scene_gt.json'} has no picture {image}: the data set was not finished since")
@@ -73,6 +73,7 @@ class Reader:
             objects=tuple(objects),
             left_out={UNSEEN: unseen} if unseen else {},
             K=geometry.from_K(K, "opencv"),
+            split=split,
         )
 
     def _object(self, pose: dict[str, Any], facts: dict[str, Any], mask: Any, ignore: bool) -> LabelledObject:

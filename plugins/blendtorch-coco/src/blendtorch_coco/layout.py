@@ -34,6 +34,11 @@ def instances(folder: Path, part: str) -> Path:
     return folder / ANNOTATIONS / f"instances_{part}.json"
 
 
+def part_of(path: Path) -> str:
+    """Read which part of the data set a file has the labels of."""
+    return path.stem.removeprefix("instances_")
+
+
 def all_instances(folder: Path) -> list[Path]:
     """List the files with labels."""
     return [path for path in sorted((folder / ANNOTATIONS).iterdir()) if _PARTS.fullmatch(path.name)]

@@ -38,13 +38,13 @@ class Reader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._images: dict[int, list[Image]] = {}
+        self._images: dict[int, list[tuple[Image, str]]] = {}  # with the part of the data set that has it
         self._annotations: dict[int, list[msgspec.Raw]] = {}
         for path in layout.all_instances(folder):
             try:
                 found = msgspec.json.decode(path.read_bytes(), type=_Instances)
                 for image in found.images:
-                    self._images.setdefault(image.sample, []).append(image)
+                    self._images.setdefault(image.sample, []).append((image, layout.part_of(path)))
                 for text in found.annotations:
                     self._annotations.setdefault(msgspec.json.decode(text, type=_Key).image_id, []).append(text)
             except msgspec.DecodeError as error:
@@ -54,9 +54,9 @@ class Reader:
         """Read a sample; see `Writer.read`."""
         if index not in self._images:
             raise FileNotFoundError(f"no file in {self._folder / layout.ANNOTATIONS} has sample {index}: has the run finished?")
-        return [self._picture(image) for image in self._images[index]]
+        return [self._picture(image, part) for image, part in self._images[index]]
 
-    def _picture(self, image: Image) -> LabelledPicture:
+    def _picture(self, image: Image, part: str) -> LabelledPicture:
         if Path(image.file_name).name != image.file_name:
             raise DecodeError(f"image {image.id} is the file {image.file_name!r}: expected one in {layout.IMAGES}")
         pixels = pictures.read(self._folder / layout.IMAGES / image.file_name, image.width, image.height)
@@ -65,4 +65,4 @@ class Reader:
         except msgspec.DecodeError as error:
             raise DecodeError(f"an annotation of {image.file_name} cannot be read: {error}") from None
         objects = tuple(object_of(each, image.height, image.width) for each in found)
-        return LabelledPicture(camera=image.camera, image=pixels, objects=objects)
+        return LabelledPicture(camera=image.camera, image=pixels, objects=objects, split=part)

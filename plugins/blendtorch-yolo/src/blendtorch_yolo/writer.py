@@ -116,7 +116,7 @@ class Yolo(Writer):
             path = layout.label(self._folder, document.part, stem)
             height, width = image.shape[:2]
             objects = objects_of(path.read_text().splitlines(), self.options.task, (height, width), path)
-            found.append(LabelledPicture(camera=camera, image=image, objects=tuple(objects)))
+            found.append(LabelledPicture(camera=camera, image=image, objects=tuple(objects), split=document.part))
         return found
 
     def clear(self) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from blendtorch.btt.auditing.comparing import PictureComparison, compare_pictures, worst
+from blendtorch.btt.auditing.comparing import ObjectComparison, PictureComparison, compare_pictures, worst
 from blendtorch.btt.auditing.data import DataSet
 from blendtorch.btt.auditing.facts import ObjectFacts
 from blendtorch.btt.auditing.rendering import Renderer, as_rendered, as_stored, choose
@@ -185,8 +185,7 @@ class _Comparison:
         again = as_stored(self._data, sample)
         self._note(compare_pictures(index, stored, again, categories, self._min_iou))
         for each in compare_pictures(index, again, as_rendered(self._data, sample), categories, self._min_iou):
-            pairs = [pair for pair in each.objects if pair.stored is not None and pair.again is not None]
-            self.of_format += [(pair.box_iou, pair.mask_iou, pair.box_px) for pair in pairs]
+            self.of_format += [_loss(pair) for pair in each.objects if pair.stored is not None and pair.again is not None]
 
     def add_missing(self, chosen: Sequence[int]) -> None:
         """Count what did not come as wrong."""
@@ -196,6 +195,15 @@ class _Comparison:
     def _note(self, found: Sequence[PictureComparison]) -> None:
         self.compared = sorted([*self.compared, *map(_compared, found)], key=lambda each: each.rank)
         self.shown = sorted([*self.shown, *found], key=lambda each: _compared(each).rank)[:SHOWN]
+
+
+def _loss(pair: ObjectComparison) -> tuple[float, float, float]:
+    """Say what a format has made of an object; NaN for what it does not keep at all."""
+    kept = pair.stored
+    if kept is None:
+        return np.nan, np.nan, np.nan
+    boxes = (pair.box_iou, pair.box_px) if np.isfinite(kept.xyxy).all() else (np.nan, np.nan)
+    return boxes[0], pair.mask_iou if kept.mask is not None else np.nan, boxes[1]
 
 
 def _compared(each: PictureComparison) -> Compared:

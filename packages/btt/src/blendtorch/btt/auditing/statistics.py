@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
 
 import msgspec
 import numpy as np
@@ -48,8 +49,10 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
         Pictures of each part; empty where there are no parts.
     classes : dict of str to int
         Objects of each category, those without any too.
-    tiny, truncated, hidden : int
-        Objects smaller than 1/1000 of their picture, cut by its border, less than half visible.
+    tiny, truncated : int
+        Objects smaller than 1/1000 of their picture, cut by its border.
+    hidden : int or None
+        Objects that are less than half visible; None where the format does not say.
     ignored, left_out : dict of str to int
         Objects by the reason.
     findings : list of Finding
@@ -63,7 +66,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     classes: dict[str, int]
     tiny: int
     truncated: int
-    hidden: int
+    hidden: int | None
     ignored: dict[str, int]
     left_out: dict[str, int]
     findings: list[Finding]
@@ -82,6 +85,7 @@ def statistics(samples: Sequence[SampleFacts], categories: Mapping[int, str], ep
     """
     pictures = [picture for sample in samples for picture in sample.pictures]
     objects = [each for picture in pictures for each in picture.objects]
+    seen = [each.visibility for each in objects if isfinite(each.visibility)]
     counted = Counter(each.category_id for each in objects)
     classes = {name: counted.pop(number, 0) for number, name in sorted(categories.items())}
     unknown = set(counted)
@@ -95,7 +99,7 @@ def statistics(samples: Sequence[SampleFacts], categories: Mapping[int, str], ep
         classes=classes,
         tiny=sum(each.share < TINY for each in objects),
         truncated=sum(each.truncated for each in objects),
-        hidden=sum(each.visibility < HIDDEN for each in objects),
+        hidden=sum(each < HIDDEN for each in seen) if seen else None,
         ignored=dict(Counter(each.ignored for each in objects if each.ignored)),
         left_out=dict(sum((Counter(picture.left_out) for picture in pictures), Counter())),
         findings=[

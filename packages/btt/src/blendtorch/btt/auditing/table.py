@@ -29,7 +29,7 @@ def show(report: Report, console: Console) -> None:
         "splits": _counts(counted.splits, counted.pictures),
         "tiny (under 1/1000 of the picture)": _part(counted.tiny, counted.objects),
         "truncated by the border": _part(counted.truncated, counted.objects),
-        "hidden (less than half is seen)": _part(counted.hidden, counted.objects),
+        "hidden (less than half is seen)": "" if counted.hidden is None else _part(counted.hidden, counted.objects),
         "ignored": _reasons(counted.ignored),
         "left out": _reasons(counted.left_out),
     }

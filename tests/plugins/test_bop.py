@@ -290,6 +290,7 @@ def test_what_is_read_back_is_what_was_written(dataset):
     for index in INDEXES:
         (found,), (expected,) = opened(folder).read(index), labelled_pictures(sample(index), BopOptions())
         assert np.array_equal(found.image, expected.image)
+        assert found.split == "train_pbr"
         np.testing.assert_allclose(found.K, expected.K, rtol=0, atol=1e-12)
         assert found.left_out == expected.left_out
         for one, two in zip(found.objects, expected.objects, strict=True):

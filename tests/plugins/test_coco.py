@@ -233,6 +233,7 @@ def test_what_is_read_back_is_what_was_written(cards):
         expected = {view.camera: view for view in labelled_pictures(sample_of(index), CocoOptions())}
         found = made.read(index)
         assert [picture.camera for picture in found] == list(expected) == ["", "left"]
+        assert {picture.split for picture in found} == {split_of(sample_of(index)["meta"], {"train": 0.5, "val": 0.5})}
         for picture in found:
             other = expected[picture.camera]
             assert np.array_equal(picture.image, other.image)

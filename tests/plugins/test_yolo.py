@@ -154,6 +154,7 @@ def test_what_is_read_back_is_what_was_written(cards, task):
     for index in range(COUNT):
         found = made.read(index)
         assert [picture.camera for picture in found] == ["", "left"]
+        assert {picture.split for picture in found} == {split_of(sample_of(index)["meta"], HALVES)}
         for picture, (_, other, objects) in zip(found, listed(index), strict=True):
             assert np.array_equal(picture.image, other.image)
             for one, two in zip(picture.objects, objects, strict=True):

@@ -149,14 +149,14 @@ def _draw_enlarged(axes: "Axes", each: PictureComparison, stored: LabelledPictur
     wide, high_part = _ZOOM, _ZOOM * width / height
     corner = (0.0 if center[0] > width / 2 else 1 - wide, 0.0 if center[1] < height / 2 else 1 - high_part)
     inset = axes.inset_axes((*corner, wide, high_part))
-    _draw_picture(inset, each, stored, _BAD)
+    _draw_picture(inset, each, stored, _BAD, line=1.6)
     inset.set_facecolor("#e8eaed")  # beyond the picture
     inset.set_xlim(center[0] - half, center[0] + half)
     inset.set_ylim(center[1] + half, center[1] - half)
     axes.indicate_inset_zoom(inset, edgecolor=_BAD, alpha=0.6)
 
 
-def _draw_picture(axes: "Axes", each: PictureComparison, stored: LabelledPicture, color: str) -> None:
+def _draw_picture(axes: "Axes", each: PictureComparison, stored: LabelledPicture, color: str, line: float = 2.6) -> None:
     height, width = stored.image.shape[:2]
     extent = (0, width, height, 0)  # pixel coordinates count from the corner
     axes.imshow(stored.image[..., :3], extent=extent, interpolation="nearest")
@@ -165,9 +165,9 @@ def _draw_picture(axes: "Axes", each: PictureComparison, stored: LabelledPicture
         off[_differing(pair.stored, pair.again, (height, width))] = (*_rgb(_OFF), 0.6)
     axes.imshow(off, extent=extent, interpolation="nearest")
     for pair in each.objects:
-        for labelled, own, line in ((pair.stored, _STORED, 2.6), (pair.again, _AGAIN, 0.9)):
+        for labelled, own, wide in ((pair.stored, _STORED, line), (pair.again, _AGAIN, line / 3)):
             if labelled is not None:
-                _draw_labels(axes, labelled, own, line)
+                _draw_labels(axes, labelled, own, wide)
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
     axes.set_xticks([])

@@ -70,9 +70,14 @@ def test_nothing_can_be_written(url):
         assert ask(url, f"/samples/0?{url.query}", method)[0].status == 405
 
 
-def test_a_port_in_use_is_said(url, tmp_path):
+def test_where_it_cannot_listen_is_said(url, tmp_path):
+    source = RecordedSource(tmp_path / "out")
     with pytest.raises(AddressError, match="choose another --port"):
-        PageServer(RecordedSource(tmp_path / "out"), port=url.port)
+        PageServer(source, port=url.port)
+    with pytest.raises(AddressError, match="expected 0 to 65535"):
+        PageServer(source, port=65536 + 8000)
+    with pytest.raises(AddressError, match=r"cannot listen on no\.such\.host\.invalid"):
+        PageServer(source, host="no.such.host.invalid")
 
 
 def test_what_is_in_space_is_drawn_where_the_camera_sees_it():

@@ -19,7 +19,7 @@ from blendtorch.core.messages import Frame
 logger = logging.getLogger("blendtorch")
 
 _KEEP_BYTES, _KEEP = 512_000_000, 500  # of the last samples; the newest always
-_KEEP_EVERY_S = 0.1  # of a faster stream nobody could look at each
+_KEEP_PER_S = 10.0  # of a faster stream nobody could look at each; so many may come at once
 _LOOK_S = 0.4  # between two looks at the instances, however many pages ask
 _BOTTLENECK = {"Blender": "Blender renders as fast as it can", "trainer": "Blender waits until its samples are taken"}
 
@@ -108,11 +108,13 @@ class LiveSource(Source):
             return self._kept[number - first][0]
 
     def _take(self) -> None:
-        kept = 0.0
+        allowed, looked = _KEEP_PER_S, time.monotonic()
         try:
             for sample in self._dataset:
-                if time.monotonic() >= kept + _KEEP_EVERY_S:
-                    kept = time.monotonic()
+                now = time.monotonic()
+                allowed, looked = min(_KEEP_PER_S, allowed + (now - looked) * _KEEP_PER_S), now
+                if allowed >= 1:
+                    allowed -= 1
                     self._keep(_copied(sample))
                 del sample  # its memory goes back to Blender
                 if self._dataset.stop.wait(self._every_s):

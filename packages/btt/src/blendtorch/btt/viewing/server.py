@@ -190,6 +190,8 @@ def _equal(given: str, expected: str) -> bool:
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 65536:  # the C library would take the rest of a division
+        raise AddressError(f"port {port}: expected 0 to 65535")
     try:
         family, kind, proto, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listening = socket.socket(family, kind, proto)
@@ -200,6 +202,6 @@ def _listen(host: str, port: int) -> socket.socket:
         except BaseException:
             listening.close()
             raise
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise AddressError(f"cannot listen on {host}:{port}: {error}; choose another --port, or 0 for a free one") from None
     return listening

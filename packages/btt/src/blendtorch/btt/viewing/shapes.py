@@ -158,7 +158,8 @@ class _Camera(msgspec.Struct, frozen=True):
     """Projects what is in the camera frame."""
 
     K: Any
-    distortion: Distortion | None
+    distortion: Distortion | None = None
+    orthographic: bool = False
 
     @classmethod
     def of(cls, view: View) -> "_Camera | None":
@@ -168,20 +169,32 @@ class _Camera(msgspec.Struct, frozen=True):
             return None
         values = label.get("distortion")
         if not isinstance(values, np.ndarray) or values.shape != (5,) or not np.any(values):
-            return cls(matrix, None)
+            return cls(matrix, orthographic=_is_orthographic(matrix, view.values.get("keypoints")))
         k1, k2, p1, p2, k3 = values.tolist()
         return cls(matrix, Distortion(k1=k1, k2=k2, p1=p1, p2=p2, k3=k3))
 
     def lines(self, segments: list[tuple[Floats, Floats]]) -> Iterator[list[float]]:
         """Project segments; what is behind the camera is left out."""
         for begin, end in segments:
-            straight = self.distortion is None and min(begin[2], end[2]) > 0
+            straight = self.distortion is None and (self.orthographic or min(begin[2], end[2]) > 0)
             places = np.linspace(0, 1, 2 if straight else _PIECES + 1)[:, None]
-            xy, _ = project(begin + places * (end - begin), self.K, distortion=self.distortion)
+            xy, _ = project(begin + places * (end - begin), self.K, self.orthographic, self.distortion)
             if np.isfinite(xy).all():
                 yield [each for point in xy for each in _clipped(point)]
             else:
                 yield from ([*_clipped(a), *_clipped(b)] for a, b in pairwise(xy) if np.isfinite([a, b]).all())
+
+
+def _is_orthographic(matrix: Floats, keypoints: Any) -> bool:
+    """Whether points come where an orthographic camera has them: the camera's label has one matrix for both kinds."""
+    xyz, xy = (keypoints.get(name) if isinstance(keypoints, Mapping) else None for name in ("xyz", "xy"))
+    if not isinstance(xyz, np.ndarray) or not isinstance(xy, np.ndarray):
+        return False
+    if xyz.ndim != 3 or xyz.shape[2] != 3 or xy.shape != (*xyz.shape[:2], 2):
+        return False
+    expected = project(xyz.reshape(-1, 3), matrix, orthographic=True)[0]
+    known = np.isfinite(expected).all(axis=1)
+    return bool(known.any() and np.abs(expected - xy.reshape(-1, 2))[known].max() < 0.5)
 
 
 def _rows(label: Mapping[str, Any], field: str) -> Iterator[tuple[int, Any]]:

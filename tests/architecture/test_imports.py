@@ -8,6 +8,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 BLENDER = ["bpy", "mathutils", "gpu"]
+HUGGING_FACE = ["PIL", "pyarrow", "datasets", "huggingface_hub"]
 FORBIDDEN = {
     "packages/core": ["torch", *BLENDER, "blendtorch.btt", "blendtorch.btb"],
     "packages/btt": [*BLENDER, "blendtorch.btb"],
@@ -15,8 +16,10 @@ FORBIDDEN = {
     "plugins/blendtorch-standard": ["torch", *BLENDER, "blendtorch.btt", "blendtorch.btb"],
     "plugins/blendtorch-cycles": ["torch", *BLENDER, "blendtorch.btt", "blendtorch.btb"],
     "plugins/blendtorch-gbuffer": ["torch", *BLENDER, "blendtorch.btt", "blendtorch.btb"],
-    # A Blender that is lent the plug-ins has neither of the last two.
+    # A Blender that is lent the plug-ins has none of the libraries that write files.
     "plugins/blendtorch-images": ["torch", *BLENDER, "blendtorch.btt", "blendtorch.btb", "PIL", "OpenEXR"],
+    "plugins/blendtorch-webdataset": ["torch", *BLENDER, "blendtorch.btt", "blendtorch.btb", "PIL", "webdataset"],
+    "plugins/blendtorch-huggingface": ["torch", *BLENDER, "blendtorch.btt", "blendtorch.btb", *HUGGING_FACE],
 }
 PACKAGES = [name for name in FORBIDDEN if name.startswith("packages")]
 CODE = """

@@ -38,7 +38,11 @@ _GBUFFER = (
     "depth distance normals position uv object_coordinates instance_ids category_ids material_ids flow boxes2d_tight "
     "boxes2d_amodal visibility masks_amodal"
 )
-OURS = {"cycles": "blendtorch-cycles", "images": "blendtorch-images", **dict.fromkeys(_GBUFFER.split(), "blendtorch-gbuffer")}
+_ALONE = "cycles images webdataset huggingface"  # in distributions called as they are
+OURS = {
+    **{name: f"blendtorch-{name}" for name in _ALONE.split()},
+    **dict.fromkeys(_GBUFFER.split(), "blendtorch-gbuffer"),
+}
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 

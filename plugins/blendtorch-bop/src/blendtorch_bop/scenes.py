@@ -64,14 +64,6 @@ def _coco(shots: Mapping[int, Shot], camera: str, split: str, categories: Mappin
     }
 
 
-def camera_entry(shot: Shot) -> dict[str, Any]:
-    """Write the content of `camera.json`: BOP has there what a renderer of training pictures should take."""
-    fx, _, cx, _, fy, cy, *_ = shot.camera["cam_K"]
-    width, height = shot.size
-    scale = shot.camera["depth_scale"]
-    return {"cx": cx, "cy": cy, "depth_scale": scale, "fx": fx, "fy": fy, "height": height, "width": width}
-
-
 def models_info(models: Mapping[int, Model], unit_mm: float) -> dict[str, Any]:
     """Write the content of `models_info.json`, in mm."""
     entries = {}

@@ -1,6 +1,5 @@
 """The writer `bop`."""
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
@@ -15,7 +14,7 @@ from blendtorch.core.atomic import write_atomically
 from blendtorch.core.errors import ConfigurationError, PluginError
 from blendtorch.core.interfaces import Writer
 from blendtorch.core.labels import LabelledPicture, legend_of
-from blendtorch.core.selection import labelled_pictures, split_of, tell, views
+from blendtorch.core.selection import labelled_pictures, split_of, views
 from blendtorch.core.staging import Stage
 
 from blendtorch_bop import layout, scenes
@@ -24,6 +23,7 @@ from blendtorch_bop.labelling import Labelling
 from blendtorch_bop.options import BopOptions, require
 from blendtorch_bop.pixels import encode_png
 from blendtorch_bop.reader import Reader
+from blendtorch_bop.tally import Tally
 
 _MODELS = "models.json"  # in the folder of the stage: what the samples say of the models
 _MARK = ".made"  # beside it: which of the files of the whole are ours
@@ -113,49 +113,21 @@ class Bop(Writer):
 
     def finish(self, categories: Mapping[int, str]) -> Sequence[str]:
         """Make the JSON files of all scenes, `camera.json` and `models/models_info.json`."""
-        told: dict[str, Counter[str]] = {"unlabelled": Counter(), "ignored": Counter()}
-        scales: Counter[float] = Counter()
-        cut, too_far, cameras, used = 0, 0, dict[str, dict[str, Any]](), set[int]()
+        tally = Tally()
         for scene, indexes in groupby(self._stage, key=lambda index: layout.place_of(index)[0]):
             documents = {index: read_document(self._stage.get(index)) for index in indexes}
             scenes.write(self._folder, scene, documents, categories)
             for document in documents.values():
-                for name, shot in document.shots.items():
-                    told["unlabelled"].update(shot.unlabelled)
-                    told["ignored"].update(shot.ignored)
-                    cut, too_far = cut + shot.cut, too_far + shot.too_far
-                    used.update(entry["obj_id"] for entry in shot.gt)
-                    scales[shot.camera["depth_scale"]] += 1
-                    cameras.setdefault(name, scenes.camera_entry(shot))["depth_scale"] = max(scales)
-        sentences = [
-            tell(counts, what)
-            for counts, what in (
-                (told["unlabelled"], "objects have no annotation in scene_gt_coco.json"),
-                (told["ignored"], "objects are ignored in scene_gt_coco.json"),
-            )
-            if counts.total()
-        ]
-        if cut:
-            sentences.append(
-                f"{cut} objects are cut by the border, and px_count_all and visib_fract know what of them is within; give the "
-                "annotator visibility the option beyond: true to count all, as bop_toolkit does"
-            )
-        if too_far:
-            sentences.append(
-                f"{too_far} pixels have no depth, for they are farther than 65535 steps of {max(scales)} mm: raise depth_scale"
-            )
-        if len(scales) > 1:
-            sentences.append(
-                f"depth_scale differs between pictures, from {min(scales)} to {max(scales)} mm: programs have to read it from "
-                "scene_camera.json; set depth_scale for the same in all"
-            )
+                tally.add(document)
+        sentences = tally.sentences()
+        cameras = tally.cameras()
         for name, entry in cameras.items():
             sentences += self._put_common(f"camera{layout.suffix_of(name)}.json", scenes.to_json(entry))
         models = self._stored_models()
         if models and cameras:
             entries = scenes.models_info(models, self.options.unit_mm)
             sentences += self._put_common("models/models_info.json", scenes.to_json_lines(entries))
-        if missing := sorted(used - models.keys()):
+        if missing := sorted(tally.models - models.keys()):
             sentences.append(
                 f"models/models_info.json has no entry for obj_id {', '.join(map(str, missing))}: the samples do not say how "
                 "large the models are, as `poses` of blendtorch-standard does"

@@ -21,7 +21,9 @@ def add_format_arguments(parser: argparse.ArgumentParser, default: str | None = 
         help=f"what writes: a writer's name, or {{name: ..., options}}{also}",
     )
     parser.add_argument(
-        "--split", metavar="PARTS", help="divide the episodes, where the format has parts: train=0.9,val=0.1 (default: train=1)"
+        "--split",
+        metavar="PARTS",
+        help="divide the episodes, where the format has parts: train=0.9,val=0.1 (default: the format's)",
     )
     parser.add_argument(
         "--loose",

@@ -54,12 +54,20 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
     taken = 0
     for row in rows:
         some.append(row)
-        taken += sum(len(each["bytes"]) for each in row.values() if isinstance(each, dict) and "bytes" in each)
+        taken += _size(row)
         if len(some) == _ROWS or taken > _BYTES:
             yield some
             some, taken = [], 0
     if some:
         yield some
+
+
+def _size(value: Any) -> int:
+    if isinstance(value, dict):
+        return sum(map(_size, value.values()))
+    if isinstance(value, list):
+        return sum(map(_size, value))
+    return len(value) if isinstance(value, (bytes, str)) else 8
 
 
 def read_table(path: Path, limit_bytes: int, index: int | None = None) -> Iterator[Row]:

@@ -1,10 +1,13 @@
 """The writer `huggingface`."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+import numpy as np
 from blendtorch.core.atomic import write_atomically
 from blendtorch.core.errors import DecodeError, PluginError
 from blendtorch.core.interfaces import Writer
@@ -94,7 +97,7 @@ class Huggingface(Writer):
 
         def gather(path: Path, documents: Iterable[Path]) -> Tally:
             tally: Tally = {}
-            part = path.name.partition("-")[0]
+            part = path.name.rpartition("-")[0]
             tables.write_table(path, _tallied(documents, part, tally), features, categories)
             return tally
 
@@ -131,7 +134,8 @@ class Huggingface(Writer):
         """Read the pictures of a sample from their file."""
         for path in self._shards.holding(index):
             try:
-                found = [labelled(row, LIMIT_BYTES) for row in tables.read_table(path, LIMIT_BYTES, index)]
+                rows = tables.read_table(path, LIMIT_BYTES, index)
+                found = [replace(labelled(row, LIMIT_BYTES), split=path.name.rpartition("-")[0]) for row in rows]
             except Exception as error:  # what damaged bytes make libraries raise
                 raise DecodeError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
             if found:
@@ -143,6 +147,15 @@ class Huggingface(Writer):
         self._shards.clear()
         if card.is_own(self._folder / card.NAME):
             (self._folder / card.NAME).unlink()
+
+    def bytes_per_sample(self, arrays: Mapping[str, tuple[tuple[int, ...], str]]) -> int:
+        """Estimate: half of pictures, all of floats, a sixteenth of other maps, and 4 kB for labels."""
+        kinds = [(prod(shape), shape[2:], np.dtype(dtype)) for shape, dtype in arrays.values()]
+        shares = [
+            size * dtype.itemsize // (1 if dtype.kind == "f" else 2 if dtype == np.uint8 and last in ((3,), (4,)) else 16)
+            for size, last, dtype in kinds
+        ]
+        return 4_000 + sum(shares)
 
 
 def _counted(sample: Mapping[str, Any], row: Mapping[str, Any]) -> Tally:

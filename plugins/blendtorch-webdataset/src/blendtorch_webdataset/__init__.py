@@ -10,7 +10,7 @@
 ...     writer.write(labelled_sample(index))
 >>> said = writer.finish(CATEGORIES)
 >>> sorted(path.name for path in folder.iterdir() if path.is_file())
-['categories.json', 'train-000000.tar', 'train-000001.tar', 'train.json']
+['categories.json', 'train-000000.tar', 'train-000001.tar', 'train-shards.json']
 >>> first = next(samples_of(folder / "train-000000.tar"))
 >>> sorted(first)
 ['__key__', 'depth.npz', 'instance_ids.npz', 'json', 'masks_amodal.npz', 'npz', 'png']

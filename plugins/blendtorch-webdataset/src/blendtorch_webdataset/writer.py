@@ -2,11 +2,14 @@
 
 import tarfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from io import BytesIO
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import msgspec
+import numpy as np
 from blendtorch.core.atomic import write_atomically
 from blendtorch.core.errors import DecodeError, PluginError
 from blendtorch.core.interfaces import Writer
@@ -16,7 +19,7 @@ from blendtorch.core.shards import Shards, Tally, add
 
 from blendtorch_webdataset.members import LIMIT_BYTES, encode, key_of, pictures
 
-CATEGORIES = "categories.json"
+CATEGORIES, _INDEX = "categories.json", "{}-shards.json"
 HIDDEN = ".samples"
 
 
@@ -79,7 +82,7 @@ class Webdataset(Writer):
         tally = self._shards.gather(_gather)
         for part, paths in self._shards.shards().items():
             if paths:
-                write_atomically(self._folder / f"{part}.json", _index(part, paths, tally["samples"]))
+                write_atomically(self._folder / _INDEX.format(part), _index(part, paths, tally["samples"]))
         named = {str(number): categories[number] for number in sorted(categories)}
         write_atomically(self._folder / CATEGORIES, msgspec.json.format(msgspec.json.encode(named)) + b"\n")
         told = {"ignored": "objects are ignored", "left_out": "objects are left out"}
@@ -88,20 +91,30 @@ class Webdataset(Writer):
     def read(self, index: int) -> Sequence[LabelledPicture]:
         """Read the pictures of a sample from its shard."""
         for path in self._shards.holding(index):
-            for members in samples_of(path):
-                if members["__key__"] == key_of(index):
-                    return pictures(members)
+            for members in samples_of(path, index=index):
+                part = path.name.rpartition("-")[0]
+                return [replace(picture, split=part) for picture in pictures(members)]
         raise FileNotFoundError(f"sample {index} is in no shard of {self._folder}")
 
     def clear(self) -> None:
         """Remove the shards, the samples that wait, the indexes, and the names of the categories."""
+        there = self._shards.agreed("layout") or {}  # of a run before, which may have had other parts
         self._shards.clear()
-        for name in (CATEGORIES, *(f"{part}.json" for part in self.options.split)):
+        for name in (CATEGORIES, *map(_INDEX.format, {**self.options.split, **there.get("split", {})})):
             (self._folder / name).unlink(missing_ok=True)
 
+    def bytes_per_sample(self, arrays: Mapping[str, tuple[tuple[int, ...], str]]) -> int:
+        """Estimate: half of pictures, all of floats, a sixteenth of other maps, and 20 kB for names and labels."""
+        kinds = [(prod(shape), shape[2:], np.dtype(dtype)) for shape, dtype in arrays.values()]
+        shares = [
+            size * dtype.itemsize // (1 if dtype.kind == "f" else 2 if dtype == np.uint8 and last in ((3,), (4,)) else 16)
+            for size, last, dtype in kinds
+        ]
+        return 20_000 + sum(shares)
 
-def samples_of(path: Path, limit_bytes: int = LIMIT_BYTES) -> Iterator[dict[str, Any]]:
-    """Go through the samples of a shard, as `webdataset.WebDataset` does.
+
+def samples_of(path: Path, limit_bytes: int = LIMIT_BYTES, index: int | None = None) -> Iterator[dict[str, Any]]:
+    """Go through the samples of a shard, as `webdataset.WebDataset` does, or to one of them.
 
     Raises
     ------
@@ -117,6 +130,8 @@ def samples_of(path: Path, limit_bytes: int = LIMIT_BYTES) -> Iterator[dict[str,
                 if members and key != members["__key__"]:
                     yield members
                     members, taken = {}, 0
+                if index is not None and key != key_of(index):
+                    continue
                 if (taken := taken + entry.size) > limit_bytes:
                     raise DecodeError(f"{path}: sample {key} has more than the {limit_bytes} bytes that are allowed")
                 content = tar.extractfile(entry)

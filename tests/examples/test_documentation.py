@@ -91,8 +91,8 @@ def test_generate_helps():
 
 
 def test_the_readme_runs(tmp_path):
-    """Its first Python block is a program, the two others are the trainer and the script of one."""
-    stream, trainer, script = blocks(REPOSITORY / "README.md", "python")
+    """Its first two Python blocks are programs, the others are the trainer and the script of one."""
+    stream, record, trainer, script = blocks(REPOSITORY / "README.md", "python")
     shutil.copy(EXAMPLE / "cube.blend", tmp_path)
     (tmp_path / "stream.py").write_text(stream)
     (tmp_path / "train.py").write_text(trainer)
@@ -102,6 +102,12 @@ def test_the_readme_runs(tmp_path):
     shapes = ["torch.Size([4, 480, 640, 3])", "torch.Size([4, 1, 9, 2])", "torch.Size([4, 1, 4])"]
     assert result.stdout == f"Received {' '.join(shapes)}\n" * 4
     assert "Cube" in result.stderr  # the table of objects of interest
+    (tmp_path / "record.py").write_text(record)
+    result = run("record.py", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    *recorded, first, second = result.stdout.splitlines()
+    assert recorded == [f"Recorded {index}" for index in range(8)]
+    assert first == second == "Replayed torch.Size([4, 480, 640, 3]) torch.Size([4, 1, 9, 2])"
     result = run("train.py", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert result.stdout == "Received torch.Size([4, 480, 640, 3]) torch.Size([4, 8, 2])\n" * 4
@@ -114,7 +120,7 @@ def test_the_readme_names_every_plugin_of_ours():
     ours = [
         found
         for found in Catalogue().all()
-        if found.source.distribution in ("blendtorch-standard", "blendtorch-cycles", "blendtorch-gbuffer")
+        if (found.source.distribution or "").startswith("blendtorch-") and found.source.distribution != "blendtorch-example"
     ]
     assert len(ours) >= 20
     assert [found.name for found in ours if f"`{found.name}`" not in text] == []

@@ -118,7 +118,13 @@ def make_preset(
         notices.append(
             f"The camera of {subject.scene} stays where it is: `blendtorch init {subject.scene}` says why, and what may change"
         )
-    parts = [_head(name), *_subject(subject), _of("renderer", renderer_text), _list("randomizers", blocks), _labels(catalogue, annotators)]
+    parts = [
+        _head(name),
+        *_subject(subject),
+        _of("renderer", renderer_text),
+        _list("randomizers", blocks),
+        _labels(catalogue, annotators),
+    ]
     return Preset("\n".join([*parts, _numbers()]), tuple(notices))
 
 

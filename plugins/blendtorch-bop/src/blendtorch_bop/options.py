@@ -17,6 +17,7 @@ _PROVIDERS = {
     "masks_amodal": "blendtorch-gbuffer",
     "depth": "blendtorch-gbuffer",
 }
+NEEDED = tuple(_PROVIDERS)
 
 
 class BopOptions(LabelOptions, frozen=True, kw_only=True):

@@ -20,7 +20,7 @@ from blendtorch.core.staging import Stage
 from blendtorch_bop import layout, scenes
 from blendtorch_bop.documents import Document, Model, Shot, read_document, read_models
 from blendtorch_bop.labelling import Labelling
-from blendtorch_bop.options import BopOptions, require
+from blendtorch_bop.options import NEEDED, BopOptions, require
 from blendtorch_bop.pixels import encode_png
 from blendtorch_bop.reader import Reader
 from blendtorch_bop.tally import Tally
@@ -35,6 +35,7 @@ class Bop(Writer):
     name = "bop"
     interface = 1
     Options = BopOptions
+    annotators = NEEDED
     options: BopOptions
 
     def check(self, names: Collection[str]) -> None:

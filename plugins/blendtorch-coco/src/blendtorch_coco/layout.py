@@ -1,7 +1,7 @@
 """The names of files in a folder of the writer `coco`."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 IMAGES, ANNOTATIONS, SAMPLES = "images", "annotations", ".samples"
@@ -9,24 +9,6 @@ _PICTURE = re.compile(r"([0-9]{6,})(_[A-Za-z0-9._-]+)?\.png")
 _PARTS = re.compile(r"instances_[A-Za-z0-9_-]+\.json")
 _DRAFT = re.compile(r"(.+)\.[0-9]+\.part")
 _NEAR = 1000  # workers are so far ahead of each other at most
-
-
-def file_names(index: int, cameras: Iterable[str]) -> dict[str, str]:
-    """Name the pictures of a sample, by the names of their cameras.
-
-    Examples
-    --------
-    >>> file_names(7, ["", "left", "Camera 1", "Camera:1"])
-    {'': '000007.png', 'left': '000007_left.png', 'Camera 1': '000007_Camera_1.png', 'Camera:1': '000007_Camera_1_2.png'}
-    """
-    names: dict[str, str] = {}
-    for camera in cameras:
-        # What every file system takes; some do not tell small letters from capitals.
-        plain = f"{index:06}" + (f"_{re.sub(r'[^A-Za-z0-9.-]', '_', camera)}" if camera else "")
-        taken = {name.lower() for name in names.values()}
-        tries = [plain, *(f"{plain}_{number}" for number in range(2, len(names) + 3))]
-        names[camera] = next(f"{each}.png" for each in tries if f"{each}.png".lower() not in taken)
-    return names
 
 
 def instances(folder: Path, part: str) -> Path:

@@ -13,7 +13,7 @@ from blendtorch.core.errors import PluginError
 from blendtorch.core.interfaces import Writer
 from blendtorch.core.labels import LabelledPicture, legend_of
 from blendtorch.core.selection import LabelOptions, labelled_pictures, require_labels, split_of
-from blendtorch.core.staging import Stage
+from blendtorch.core.staging import Stage, picture_stems
 
 from blendtorch_coco import layout, pictures
 from blendtorch_coco.annotations import NO_CATEGORY, annotation_of
@@ -73,7 +73,8 @@ class Coco(Writer):
         if (index := int(sample["meta"]["index"])) < 0:
             raise PluginError(f"meta.index is {index}, expected 0 or more")
         labelled = labelled_pictures(sample, self.options)
-        names = layout.file_names(index, [each.camera for each in labelled])
+        stems = picture_stems(index, [each.camera for each in labelled])
+        names = {camera: f"{stem}.png" for camera, stem in stems.items()}
         for each in labelled:
             content = pictures.encode(each.image, self.options.png_level)
             write_atomically(self._folder / layout.IMAGES / names[each.camera], content)

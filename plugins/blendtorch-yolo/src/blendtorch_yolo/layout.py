@@ -1,31 +1,13 @@
 """The names of files in a folder of the writer `yolo`."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 IMAGES, LABELS, SAMPLES, DATA = "images", "labels", ".samples", "data.yaml"
 _FILE = re.compile(r"([0-9]{6,})(_[A-Za-z0-9._-]+)?\.(png|txt)")
 _DRAFT = re.compile(r"([0-9]{6,}(_[A-Za-z0-9._-]+)?\.(png|txt|json)|data\.yaml)\.[0-9]+\.part")
 _NEAR = 1000  # workers are so far ahead of each other at most
-
-
-def file_stems(index: int, cameras: Iterable[str]) -> dict[str, str]:
-    """Name the pictures of a sample, without `.png`, by the names of their cameras.
-
-    Examples
-    --------
-    >>> file_stems(7, ["", "left", "Camera 1", "Camera:1"])
-    {'': '000007', 'left': '000007_left', 'Camera 1': '000007_Camera_1', 'Camera:1': '000007_Camera_1_2'}
-    """
-    stems: dict[str, str] = {}
-    for camera in cameras:
-        # What every file system takes; some do not tell small letters from capitals.
-        plain = f"{index:06}" + (f"_{re.sub(r'[^A-Za-z0-9.-]', '_', camera)}" if camera else "")
-        taken = {stem.lower() for stem in stems.values()}
-        tries = [plain, *(f"{plain}_{number}" for number in range(2, len(stems) + 3))]
-        stems[camera] = next(each for each in tries if each.lower() not in taken)
-    return stems
 
 
 def image(folder: Path, part: str, stem: str) -> Path:

@@ -13,7 +13,7 @@ from blendtorch.core.errors import ConfigurationError, PluginError
 from blendtorch.core.interfaces import Writer
 from blendtorch.core.labels import LabelledPicture, legend_of
 from blendtorch.core.selection import LabelOptions, labelled_pictures, require_labels, split_of
-from blendtorch.core.staging import Stage
+from blendtorch.core.staging import Stage, picture_stems
 
 from blendtorch_yolo import layout, pictures
 from blendtorch_yolo.gathering import Document, gather
@@ -82,7 +82,7 @@ class Yolo(Writer):
             raise PluginError(f"meta.index is {index}, expected 0 or more")
         labelled = labelled_pictures(sample, self.options)
         part = split_of(sample["meta"], self.options.split)
-        stems = layout.file_stems(index, [each.camera for each in labelled])
+        stems = picture_stems(index, [each.camera for each in labelled])
         document = Document(part=part, cameras=list(stems), categories=[], dropped={}, left_out={})
         if self.options.task == "pose":
             document.keypoints, document.flip = _points(sample)
@@ -111,7 +111,7 @@ class Yolo(Writer):
         """
         document = msgspec.json.decode(self._stage.get(index), type=Document)
         found = []
-        for camera, stem in layout.file_stems(index, document.cameras).items():
+        for camera, stem in picture_stems(index, document.cameras).items():
             image = pictures.read(layout.image(self._folder, document.part, stem))
             path = layout.label(self._folder, document.part, stem)
             height, width = image.shape[:2]

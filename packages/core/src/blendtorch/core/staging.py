@@ -4,7 +4,7 @@ Documents stay, so that a later run may add samples, and the common files can be
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from blendtorch.core.atomic import write_atomically
@@ -73,3 +73,21 @@ class Stage:
                 path.unlink(missing_ok=True)
         if not any(self.folder.iterdir()):
             self.folder.rmdir()
+
+
+def picture_stems(index: int, cameras: Iterable[str]) -> dict[str, str]:
+    """Name the pictures of a sample, without a suffix, by the names of their cameras.
+
+    Examples
+    --------
+    >>> picture_stems(7, ["", "left", "Camera 1", "Camera:1"])
+    {'': '000007', 'left': '000007_left', 'Camera 1': '000007_Camera_1', 'Camera:1': '000007_Camera_1_2'}
+    """
+    stems: dict[str, str] = {}
+    for camera in cameras:
+        # What every file system takes; some do not tell small letters from capitals.
+        plain = f"{index:06}" + (f"_{re.sub(r'[^A-Za-z0-9.-]', '_', camera)}" if camera else "")
+        taken = {stem.lower() for stem in stems.values()}
+        tries = [plain, *(f"{plain}_{number}" for number in range(2, len(stems) + 3))]
+        stems[camera] = next(each for each in tries if each.lower() not in taken)
+    return stems

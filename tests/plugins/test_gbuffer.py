@@ -383,8 +383,17 @@ for kind in ("PERSP", "ORTHO"):
     lens.sensor_width, lens.ortho_scale, lens.shift_x, lens.shift_y = 3 * 36, 21, 0.05 / 3, -0.02 / 3
     (wide,), _ = run(["masks_amodal"], size=(480, 360))
     pub.publish(**sample["visibility"], masks=sample["masks_amodal"]["masks"], wide=wide["masks_amodal"]["masks"])
+lens.type, lens.sensor_width = "PERSP", 36
+try:
+    run([{"name": "visibility", "beyond": True}], distortion={"k1": -0.1})
+except Exception as caught:
+    pub.publish(error=f"{type(caught).__name__}: {caught}")
 """
     )
+    *items, refused = items
+    assert "ConfigurationError" in refused["error"]
+    assert "no lens that distorts goes on there" in refused["error"]
+    assert len(items) == 2
     for item in items:
         assert np.count_nonzero(item["wide"][:, 120:240, 160:320] != item["masks"]) <= 0.001 * item["masks"].size
         beyond = item["wide"].sum(axis=(1, 2)) - item["wide"][:, 120:240, 160:320].sum(axis=(1, 2))

@@ -318,10 +318,13 @@ def test_it_removes_what_it_made_and_nothing_else(dataset, tmp_path):
     writer = opened(tmp_path, split={"train_pbr": 1, "val": 1})
     for index in INDEXES[:4]:
         writer.write(sample(index))
+    draft = tmp_path / "train_pbr" / "000000" / "mask" / "000123_000001.png.77.part"  # of a process that was killed
+    draft.touch()
     writer.finish(CATEGORIES)
+    assert not draft.exists()
     assert (tmp_path / "val").is_dir()
     assert (tmp_path / "train_pbr").is_dir()
-    (tmp_path / "train_pbr" / "000000" / "rgb" / "000123.png.77.part").touch()  # of a process that was killed
+    (tmp_path / "train_pbr" / "000000" / "rgb" / "000123.png.77.part").touch()
     others = ["train_pbr/notes.txt", "train_pbr/000000/rgb/mine.png", "models/obj_000001.ply", "000001.png"]
     for name in others:
         (tmp_path / name).write_text("mine")

@@ -1,5 +1,6 @@
 """Recordings as files: exact, whole after a kill, and refused in a sentence where they are not what they seem."""
 
+import contextlib
 import json
 import os
 import pickle
@@ -10,6 +11,7 @@ import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 import warnings
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -278,6 +280,52 @@ def test_a_flipped_bit_is_never_believed(tmp_path, what):
     assert found > (250 if what == "file" else -1)
 
 
+HOSTILE = [bytes(8), b"\xff" * 8, *(number.to_bytes(8, "little") for number in (1, 2**31 - 1, 2**32, 2**62))]
+
+
+def test_a_hostile_file_takes_no_memory_and_gives_nothing_wrong(tmp_path):
+    """Numbers in it are replaced by large ones, and pieces cut out or put in."""
+    items = [item_of(number) for number in range(3)]
+    path = record(tmp_path / "r", items)
+    contents = {each: each.read_bytes() for each in (path, index.path_of(path))}
+    rng = random.Random(1)
+    tracemalloc.start()
+    for _ in range(200):
+        for each, content in contents.items():
+            broken = bytearray(content)
+            place = rng.randrange(len(broken) // 8) * 8
+            if rng.random() < 0.7:
+                broken[place : place + 8] = rng.choice(HOSTILE)
+            elif rng.random() < 0.5:
+                del broken[place : place + rng.randrange(1, 40)]
+            else:
+                broken[place:place] = rng.randbytes(rng.randrange(1, 40))
+            each.write_bytes(broken if each == path or rng.random() < 0.5 else content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            try:
+                reader = btt.FileReader(path)
+            except BlendtorchError:
+                continue
+        for number in range(len(reader)):
+            with contextlib.suppress(BlendtorchError):
+                assert any(same(reader[number], each) for each in items)
+        reader.close()
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
+
+
+def test_a_recording_of_many_files_has_few_of_them_open(tmp_path, monkeypatch):
+    monkeypatch.setattr("blendtorch.btt.recording.dataset._MAX_OPEN", 2)
+    for worker in range(5):
+        record(tmp_path / "r", [item_of(number) for number in range(worker, 20, 5)], worker)
+    dataset = btt.FileDataset(tmp_path / "r")
+    assert [item["number"] for item in dataset] == list(range(20))
+    assert sum(file.is_open for file in dataset.files) <= 2
+    assert dataset.refresh() == 20
+    assert sum(file.is_open for file in dataset.files) <= 2
+
+
 def run(program, *arguments):
     command = [sys.executable, "-c", program, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
@@ -419,6 +467,7 @@ def test_files_of_other_versions_and_other_programs(tmp_path):
     with pytest.warns(UserWarning, match="is damaged at its beginning: its identity and its categories are not known"):
         reader = btt.FileReader(path)
     assert reader[2]["number"] == 2
+    assert describe(path).damages == reader.damages()
     with pytest.raises(RecordingError, match="categories are damaged"):
         reader.categories  # noqa: B018
     reader.close()

@@ -574,3 +574,30 @@ def test_a_full_disk_hides_no_end_of_an_instance(on_a_full_disk):
     said = on_a_full_disk(0, "wait")
     assert said["numbers"] == list(range(100))
     assert said["error"] == "", "`BlenderLauncher.wait` has seen it"
+
+
+RECORDS = """
+import sys, numpy as np
+from blendtorch import btt
+from blendtorch.core.errors import RecordingError
+count = 0
+with btt.FileRecorder(btt.FileRecorder.filename(sys.argv[1], 0)) as recorder:
+    try:
+        while True:
+            recorder.save({"image": np.full((480, 640, 3), count, np.uint8)})
+            count += 1
+    except RecordingError as error:
+        print(error)
+dataset = btt.FileDataset(sys.argv[1])
+print(count, len(dataset), all((dataset[number]["image"] == number).all() for number in range(count)))
+"""
+
+
+@pytest.mark.mounts
+def test_a_full_disk_keeps_what_was_recorded(run_trainer, short_tmp):
+    recorder = run_trainer(RECORDS, short_tmp / "record", under=with_tmpfs(short_tmp, "4m"))
+    output, errors = recorder.communicate(timeout=60)
+    assert (recorder.returncode, errors) == (0, "")
+    error, counts = output.splitlines()
+    assert error.startswith(f"cannot record to {short_tmp}/record_00.arrows: No space left on device. What was recorded before")
+    assert counts == "4 4 True"

@@ -128,9 +128,15 @@ class FileDataset(Dataset[Any]):
         RecordingError
             If they are damaged.
         """
+        damaged: RecordingError | None = None
         for reader in self.files:
-            if (categories := reader.categories) is not None:
-                return categories
+            try:
+                if (categories := reader.categories) is not None:
+                    return categories
+            except RecordingError as error:  # another file may say the same
+                damaged = error
+        if damaged is not None:
+            raise damaged
         path = self.files[0].path.with_name(CATEGORIES)
         try:
             return msgspec.json.decode(path.read_bytes(), type=dict[int, str], strict=False)

@@ -79,6 +79,9 @@ class RecordingInfo(msgspec.Struct, frozen=True):
     btids : dict of int to int
         How many messages came from each instance.
     categories : dict of int to str, or None
+        None where they are not known, or damaged.
+    damages : list of str
+        What is wrong with files, a sentence each; damaged messages are found by `verify`.
     fields : list of FieldInfo
         Of the first message; empty where it cannot be read.
     versions : list of str
@@ -100,6 +103,7 @@ class RecordingInfo(msgspec.Struct, frozen=True):
     missing: int
     btids: dict[int, int]
     categories: dict[int, str] | None
+    damages: list[str]
     fields: list[FieldInfo]
     versions: list[str]
     begin_ns: int | None
@@ -180,7 +184,8 @@ def describe(path: str | os.PathLike[str], allow_pickle: bool = False) -> Record
         last_index=int(indexed[-1]) if len(indexed) else None,
         missing=int(indexed[-1] - indexed[0]) + 1 - len(np.unique(indexed)) if len(indexed) else 0,
         btids=dict(sorted(Counter(np.concatenate([reader.btids for reader in readers]).tolist()).items())),
-        categories=dataset.categories,
+        categories=_categories(dataset),
+        damages=[damage for reader in readers for damage in reader.damages()],
         fields=list(_fields(dataset)),
         versions=sorted({file.version for file in described}),
         begin_ns=int(times.min()) if len(times) else None,
@@ -227,6 +232,13 @@ def verify(path: str | os.PathLike[str], advance: Callable[[], Any] = lambda: No
             advance()
         reader.close()
     return problems
+
+
+def _categories(dataset: FileDataset) -> dict[int, str] | None:
+    try:
+        return dataset.categories
+    except RecordingError:
+        return None
 
 
 def _fields(dataset: FileDataset) -> Iterator[FieldInfo]:

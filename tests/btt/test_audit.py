@@ -14,7 +14,8 @@ from blendtorch.btt.auditing.sheet import draw_sheet
 from blendtorch.btt.auditing.statistics import nearest_before
 from blendtorch.btt.auditing.table import show
 from blendtorch.btt.command import main
-from blendtorch.btt.generation.folder import DataFolder, Versions
+from blendtorch.btt.generation.folder import DataFolder
+from blendtorch.btt.generation.versions import Versions
 from blendtorch.core.errors import ConfigurationError
 from blendtorch.core.labels import LabelledObject, LabelledPicture
 from blendtorch.core.testing.cards import CATEGORIES, labelled_sample

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from blendtorch.btt.generation.folder import DataFolder, Versions
+from blendtorch.btt.generation.folder import DataFolder
+from blendtorch.btt.generation.versions import Versions
 from blendtorch.btt.viewing.description import describe
 from blendtorch.btt.viewing.folder import FolderSource, is_data_folder
 from blendtorch.core.errors import ConfigurationError, PluginError

@@ -11,7 +11,7 @@ from blendtorch.btt.command.text import columns, fields
 from blendtorch.btt.exporting.contents import FolderInfo, data_folder, describe_folder, near
 from blendtorch.btt.generation.estimate import in_units
 from blendtorch.btt.generation.progress import duration
-from blendtorch.btt.generation.run import categories_in
+from blendtorch.btt.generation.versions import categories_in
 from blendtorch.btt.recording import FileDataset
 from blendtorch.btt.recording.description import FileInfo, RecordingInfo, describe
 from blendtorch.core.errors import BlendtorchError, RecordingError

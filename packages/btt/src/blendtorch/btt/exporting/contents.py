@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 from blendtorch.btt.configuration import load_configuration
 from blendtorch.btt.cpus import allowed_cpus
-from blendtorch.btt.generation.folder import VERSIONS, DataFolder, ExportedRecording, Versions
+from blendtorch.btt.generation.folder import VERSIONS, DataFolder
 from blendtorch.btt.generation.format import Format, find_format
+from blendtorch.btt.generation.versions import ExportedRecording, Versions
 from blendtorch.btt.generation.writing import WriterInFolder, end_workers, in_workers, named
 from blendtorch.core.discovery import Catalogue
 from blendtorch.core.errors import ConfigurationError

@@ -9,9 +9,9 @@ import msgspec
 from blendtorch.btt.cpus import allowed_cpus
 from blendtorch.btt.exporting.source import Source, open_source
 from blendtorch.btt.generation.estimate import check_space, in_units, shapes_in
-from blendtorch.btt.generation.folder import DataFolder, ExportedRecording, Versions
+from blendtorch.btt.generation.folder import DataFolder
 from blendtorch.btt.generation.format import Format, find_format
-from blendtorch.btt.generation.run import versions_here
+from blendtorch.btt.generation.versions import ExportedRecording, Versions, versions_here
 from blendtorch.btt.generation.writing import WriterInFolder, named
 from blendtorch.core.configuration import Entry
 from blendtorch.core.discovery import Catalogue

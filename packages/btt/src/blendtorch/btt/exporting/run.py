@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 from blendtorch.btt.exporting.plan import ExportPlan, note_origin
 from blendtorch.btt.exporting.source import Source
-from blendtorch.btt.generation.folder import Versions
+from blendtorch.btt.generation.counting import FAILED, count_records, finish
 from blendtorch.btt.generation.progress import Count, progress
-from blendtorch.btt.generation.run import FAILED, categories_in, count_records, finish, versions_in
+from blendtorch.btt.generation.versions import Versions, categories_in, versions_in
 from blendtorch.btt.generation.writing import Record, WriterInFolder, in_workers
 from blendtorch.core.errors import BlendtorchError, RecordingError
 from torch.utils.data import Dataset

@@ -12,6 +12,7 @@ import yaml
 from blendtorch.btt.configuration import load_configuration
 from blendtorch.btt.generation.format import Format
 from blendtorch.btt.generation.normalization import differences
+from blendtorch.btt.generation.versions import ExportedRecording, Versions
 from blendtorch.core.atomic import write_atomically
 from blendtorch.core.errors import ConfigurationError
 from blendtorch.core.interfaces import Writer
@@ -25,46 +26,6 @@ _HEAD = """\
 # or live, in Python: btt.stream(**btt.load_configuration("{name}"))
 """
 _MOST_NAMED = 5  # differences in an error
-
-
-class Versions(msgspec.Struct, frozen=True, kw_only=True):
-    """What made samples.
-
-    Attributes
-    ----------
-    trainer : dict of str to str
-        Versions of Python, torch, blendtorch and the writer's distribution, where they were written.
-    blender : dict of str to str
-        Of Blender, its Python, blendtorch and the distributions of the plug-ins, where they were rendered. Empty until the
-        first sample has said it.
-    writer : dict
-        The format's name and its options.
-    files : dict of str to str
-        Checksums (SHA-256) of the scene, the models and the files of plug-ins, by their paths.
-    categories : dict of int to str
-        What objects of interest are labelled as.
-    """
-
-    trainer: dict[str, str]
-    blender: dict[str, str]
-    writer: dict[str, Any]
-    files: dict[str, str] = {}
-    categories: dict[int, str] = {}
-
-
-class ExportedRecording(msgspec.Struct, frozen=True, kw_only=True):
-    """What a folder was exported from.
-
-    Attributes
-    ----------
-    recording : str
-        Where it was: a prefix, a folder or a file.
-    ids : tuple of str
-        Of the recordings in it, sorted.
-    """
-
-    recording: str
-    ids: tuple[str, ...]
 
 
 def checksums(normal: Mapping[str, Any]) -> dict[str, str]:

@@ -2,23 +2,18 @@
 
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
 import msgspec
-import torch
-from blendtorch.btt.generation.folder import DataFolder, Versions
+from blendtorch.btt.generation.counting import FAILED, count_records, finish
 from blendtorch.btt.generation.instances import Observer, RunSnapshot
 from blendtorch.btt.generation.plan import Plan
-from blendtorch.btt.generation.progress import Counter, progress
-from blendtorch.btt.generation.writing import Record, WriterInFolder, end_workers, in_workers, named
+from blendtorch.btt.generation.progress import progress
+from blendtorch.btt.generation.versions import Versions, categories_in, versions_here, versions_in
+from blendtorch.btt.generation.writing import Record, in_workers
 from blendtorch.btt.streaming import SampleDataset
-from blendtorch.core.errors import BlendtorchError, ConfigurationError, LaunchError, PluginError
-from blendtorch.core.labels import legend_of
-
-FAILED, INTERRUPTED = 1, 130
+from blendtorch.core.errors import LaunchError
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,102 +118,6 @@ def _consume(plan: Plan, dataset: SampleDataset, observer: Observer, python: str
     return made, code, shown.last
 
 
-def count_records(records: Iterator[Record], counter: Counter[Any], note: Callable[[Record], None]) -> tuple[int, int]:
-    """Count samples as they are written, until there is no more or somebody ends it, and end the workers.
-
-    Parameters
-    ----------
-    records : iterator of Record
-        Of `in_workers`.
-    counter : Counter
-    note : callable
-        Called with the records that say something of versions and categories, or why they were left out.
-
-    Returns
-    -------
-    made : int
-    code : int
-        0, or the exit code for what has ended it.
-
-    Raises
-    ------
-    PluginError
-        If a sample could not be written, or a worker has died.
-    """
-    made = code = 0
-    try:
-        for record in records:
-            if record.error:
-                raise PluginError(record.error)
-            if record.versions or record.left_out:
-                note(record)
-            made += not record.left_out
-            counter.count()
-    except KeyboardInterrupt:
-        code = INTERRUPTED
-    except SystemExit as end:  # SIGTERM
-        code = end.code if isinstance(end.code, int) else FAILED
-    except RuntimeError as error:
-        if isinstance(error, BlendtorchError):
-            raise
-        raise PluginError(f"a process that writes samples has died: {error}. Run the same command again to go on") from error
-    finally:
-        end_workers(records)  # while the instances that they talk to are there
-    return made, code
-
-
-def finish(writer: WriterInFolder, folder: DataFolder, indexes: Collection[int]) -> tuple[int, tuple[str, ...]]:
-    """Write what belongs to the whole.
-
-    Parameters
-    ----------
-    writer : WriterInFolder
-    folder : DataFolder
-    indexes : collection of int
-        The samples of this run.
-
-    Returns
-    -------
-    written : int
-        How many of them there are.
-    notices : tuple of str
-        What the user should know.
-    """
-    opened = writer.open()
-    with named(opened, "finish"):
-        written = len(opened.written().intersection(indexes))
-        said = opened.finish(folder.categories) if folder.read_versions() else None
-    return written, tuple(said or ())
-
-
-def categories_in(legend: str) -> dict[int, str]:
-    """Read the names of the categories in the `meta` of a sample; none where it does not say them.
-
-    Raises
-    ------
-    ConfigurationError
-        If it is damaged.
-    """
-    try:
-        return msgspec.convert(legend_of({"meta": {"legend": legend}}).get("categories", {}), dict[int, str], strict=False)
-    except msgspec.MsgspecError as error:
-        raise ConfigurationError(f"the legend of a sample does not name categories: {error}") from None
-
-
-def versions_in(text: str) -> dict[str, str]:
-    """Read the versions in the `meta` of a sample.
-
-    Raises
-    ------
-    ConfigurationError
-        If they are damaged.
-    """
-    try:
-        return msgspec.json.decode(text, type=dict[str, str])
-    except msgspec.MsgspecError as error:
-        raise ConfigurationError(f"the versions of a sample are none: {error}") from None
-
-
 def _versions(plan: Plan, blender: Mapping[str, str] | None = None, categories: Mapping[int, str] | None = None) -> Versions:
     return Versions(
         trainer=versions_here(plan.format.source),
@@ -242,20 +141,3 @@ def _note_versions(plan: Plan, versions: Versions) -> None:
         ]
         if changed:
             print(f"Samples of this folder were made by other versions: {'; '.join(changed)}", file=sys.stderr, flush=True)
-
-
-def versions_here(source: str) -> dict[str, str]:
-    """List the versions of Python, torch, blendtorch and a writer's distribution.
-
-    Parameters
-    ----------
-    source : str
-        Of the writer.
-    """
-    found = {"python": ".".join(map(str, sys.version_info[:3])), "torch": str(torch.__version__)}
-    for name in ("blendtorch-core", "blendtorch-btt", source.partition(" ")[0]):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "not packaged"
-    return found

@@ -181,11 +181,12 @@ def inside(corners, shape):
 
 def test_labels_that_are_read_fit_the_masks_that_are_read(tmp_path):
     """An even shift of everything would pass elsewhere: corners by pose and K, and keypoints, enclose the pixels."""
-    made = dataset(tmp_path / "set", 12, samples_per_shard=5)
+    made = dataset(tmp_path / "set", 12, samples_per_shard=5, split=SPLIT)
     checked = 0
     for index in range(12):
         (picture,) = made.read(index)
         sample = labelled_sample(index, frames_per_episode=2)
+        assert picture.split == split_of(sample["meta"], SPLIT)
         assert np.array_equal(picture.image, sample["image"])
         for each in picture.objects:
             rows, columns = np.nonzero(each.mask)

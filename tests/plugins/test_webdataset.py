@@ -195,11 +195,13 @@ def inside(corners, shape):
 
 def test_labels_that_are_read_fit_the_masks_that_are_read(tmp_path):
     """An even shift of everything would pass elsewhere: corners by pose and K, and keypoints, enclose the pixels."""
-    made = dataset(tmp_path, 12)
+    made = dataset(tmp_path, 12, split=SPLIT)
     checked = 0
     for index in range(12):
         (picture,) = made.read(index)
-        sizes = labelled_sample(index, frames_per_episode=2)["poses"]["size"]
+        sample = labelled_sample(index, frames_per_episode=2)
+        assert picture.split == split_of(sample["meta"], SPLIT)
+        sizes = sample["poses"]["size"]
         for each in picture.objects:
             rows, columns = np.nonzero(each.mask)
             assert each.xyxy.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]

@@ -127,6 +127,10 @@ class Shards:
         """Return where a shard is, or would be."""
         return self._folder / f"{part}-{number:06}{self._suffix}"
 
+    def part_of(self, path: Path) -> str:
+        """Read from the name of a shard which part it is of."""
+        return path.name.rpartition("-")[0]
+
     def holding(self, index: int) -> list[Path]:
         """List the shards that may hold a sample: one for each part at most."""
         paths = [self.path(part, index // self._size) for part in self._split]

@@ -13,7 +13,7 @@ from blendtorch.btt.runtimes import find_candidates
 from blendtorch.btt.streaming import stream
 from blendtorch.core.errors import ConfigurationError
 from blendtorch.core.labels import LabelledPicture
-from blendtorch.core.selection import LabelOptions, labelled_pictures
+from blendtorch.core.selection import LabelOptions, pictures_of
 
 Sample = Mapping[str, Any]
 Renderer = Callable[[DataSet, Sequence[int]], Iterator[Sample]]
@@ -121,6 +121,6 @@ def as_rendered(data: DataSet, sample: Sample) -> Sequence[LabelledPicture]:
     """List what the labels of a sample are before a format rounds them; nothing where they are no boxes."""
     options = data.writer.options
     try:
-        return labelled_pictures(sample, options if isinstance(options, LabelOptions) else LabelOptions(loose=True))
+        return pictures_of(sample, options if isinstance(options, LabelOptions) else LabelOptions(loose=True))
     except ConfigurationError:
         return ()

@@ -347,7 +347,15 @@ def test_an_episode_in_two_splits_leaks(make):
     assert report.exit_code == 1
 
 
-@pytest.mark.parametrize(("level", "text"), [(0, "black"), (130, "of one colour"), (255, "of one colour")])
+@pytest.mark.parametrize(
+    ("level", "text"),
+    [
+        (0, "black"),
+        (130, "of one colour"),
+        (255, "of one colour"),
+        ([[[255]] * 33 + [[90]] * 31], "burnt out: half of it is white"),
+    ],
+)
 def test_pictures_that_show_nothing(make, level, text):
     data = make(count=4)
     np.save(data.folder.path / "1_0.npy", np.full((*SHAPE, 3), level, np.uint8))

@@ -17,7 +17,8 @@ _PROVIDERS = {
     "masks_amodal": "blendtorch-gbuffer",
     "depth": "blendtorch-gbuffer",
 }
-NEEDED = tuple(_PROVIDERS)
+# Of what lies beyond the border visibility counts only where it is asked to.
+NEEDED = tuple({"name": name, "beyond": True} if name == "visibility" else name for name in _PROVIDERS)
 
 
 class BopOptions(LabelOptions, frozen=True, kw_only=True):

@@ -551,14 +551,14 @@ class Writer(Plugin):
 
     Attributes
     ----------
-    annotators : tuple of str
-        Whose labels the format has: `blendtorch generate` puts them into its preset.
+    annotators : tuple of str or mapping
+        Whose labels the format has, by their names, or with options: `blendtorch generate` puts them into its preset.
     gathers : bool
         It appends samples to files that it shares between them while it writes. A process that is killed may then leave files
         that a later one does not use; else what a later one writes is to be what one that was not killed writes.
     """
 
-    annotators: tuple[str, ...] = ()
+    annotators: tuple[str | Mapping[str, Any], ...] = ()
     gathers: bool = False
 
     def check(self, names: Collection[str]) -> None:

@@ -10,6 +10,7 @@ from blendtorch.btt.generation.arguments import check_arguments
 from blendtorch.btt.generation.overrides import override, split
 from blendtorch.btt.generation.preset import make_preset
 from blendtorch.btt.generation.subject import Subject
+from blendtorch.core.configuration import Entry
 from blendtorch.core.errors import ConfigurationError
 
 
@@ -35,7 +36,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_run(options: argparse.Namespace, subject: Sequence[str], annotators: Sequence[str] = ()) -> tuple[dict[str, Any], str]:
+def read_run(options: argparse.Namespace, subject: Sequence[str], annotators: Sequence[Entry] = ()) -> tuple[dict[str, Any], str]:
     """Put a configuration together: the file or the preset, then --set, then what has an option of its own.
 
     Parameters
@@ -44,8 +45,8 @@ def read_run(options: argparse.Namespace, subject: Sequence[str], annotators: Se
         Of a parser with `add_run_arguments` and `--count`.
     subject : sequence of str
         Models or a scene.
-    annotators : sequence of str
-        That the preset is to have besides the usual ones.
+    annotators : sequence of str or mapping
+        That the preset is to have besides the usual ones, or with options.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """A configuration to start from: commented YAML whose numbers fit the models."""
 
 import textwrap
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,7 +81,7 @@ class _Block:
 
 
 def make_preset(
-    subject: Subject, renderer: Entry | None = None, name: str = "blendtorch.yaml", annotators: Collection[str] = ()
+    subject: Subject, renderer: Entry | None = None, name: str = "blendtorch.yaml", annotators: Sequence[Entry] = ()
 ) -> Preset:
     """Write a configuration for models or a scene.
 
@@ -92,8 +92,8 @@ def make_preset(
         Default: Cycles with few paths per pixel and its denoiser, where it is installed. What it does not show is switched off.
     name : str
         Of the file that it will be, for the comments.
-    annotators : collection of str
-        That are to be on besides the usual ones.
+    annotators : sequence of str or mapping
+        That are to be on besides the usual ones, or with options.
 
     Raises
     ------
@@ -292,14 +292,16 @@ def _list(name: str, blocks: list[_Block]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _labels(catalogue: Catalogue, annotators: Collection[str]) -> str:
+def _labels(catalogue: Catalogue, annotators: Sequence[Entry]) -> str:
     lines = ["# What is labelled. Fewer labels render faster.", "annotators:"]
     tight = _has(catalogue, "annotator", "boxes2d_tight")
+    asked = {entry if isinstance(entry, str) else entry["name"]: entry for entry in annotators}
     for name, what, usual in _LABELS:
         there = _has(catalogue, "annotator", name)
-        wanted = there and (usual or name in annotators or (name == "boxes2d_loose" and not tight))
+        wanted = there and (usual or name in asked or (name == "boxes2d_loose" and not tight))
         missing = "" if there else " (pip install blendtorch-gbuffer)"
-        lines.append(f"  {'' if wanted else '# '}- {name:20} # {what}{missing}")
+        entry = yaml.safe_dump(asked.get(name, name), default_flow_style=True, sort_keys=False).partition("\n")[0]
+        lines.append(f"  {'' if wanted else '# '}- {entry:20} # {what}{missing}")
     return "\n".join(lines) + "\n"
 
 

@@ -18,6 +18,9 @@ FORBIDDEN = {
     "plugins/blendtorch-gbuffer": ["torch", *BLENDER, "blendtorch.btt", "blendtorch.btb"],
     # A Blender that is lent the plug-ins has none of the libraries that write files.
     "plugins/blendtorch-images": ["torch", *BLENDER, "blendtorch.btt", "blendtorch.btb", "PIL", "OpenEXR"],
+    "plugins/blendtorch-coco": ["torch", *BLENDER, "blendtorch.btt", "blendtorch.btb", "PIL", "pycocotools"],
+    "plugins/blendtorch-yolo": ["torch", *BLENDER, "blendtorch.btt", "blendtorch.btb", "PIL", "contourpy"],
+    "plugins/blendtorch-bop": ["torch", *BLENDER, "blendtorch.btt", "blendtorch.btb", "PIL"],
     "plugins/blendtorch-webdataset": ["torch", *BLENDER, "blendtorch.btt", "blendtorch.btb", "PIL", "webdataset"],
     "plugins/blendtorch-huggingface": ["torch", *BLENDER, "blendtorch.btt", "blendtorch.btb", *HUGGING_FACE],
 }

@@ -3,8 +3,9 @@
 import random
 
 import pytest
+from blendtorch.core.atomic import whole
 from blendtorch.core.errors import ConfigurationError
-from blendtorch.core.shards import Shards, whole
+from blendtorch.core.shards import Shards
 from blendtorch.core.testing.writing import _Interruption
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,10 +21,12 @@ def put(shards, index):
     shards.put(index, "val" if index % 3 == 0 else "train", f"sample {index}\n".encode())
 
 
-def joined(path, documents):
-    texts = [document.read_text() for document in documents]
-    path.write_text("".join(texts))
-    return {"samples": {path.name.partition("-")[0]: len(texts)}}
+def joined(path, before, documents):
+    lines = [] if before is None else before.read_text().splitlines(keepends=True)
+    lines = [line for line in lines if int(line.split()[1]) not in documents]
+    lines += [document.read_text() for document in documents.values()]
+    path.write_text("".join(sorted(lines, key=lambda line: int(line.split()[1]))))
+    return {"samples": {path.name.partition("-")[0]: len(documents)}}
 
 
 def tree(folder):
@@ -61,6 +64,9 @@ def test_shards_do_not_depend_on_how_they_came_to_be(tmp_path_factory, indexes, 
 def test_gathering_goes_on_after_a_kill_at_any_step(tmp_path):
     def folder(name):
         made = tmp_path / name
+        for index in (0, 1, 2, 5, 6):
+            put(opened(made), index)
+        opened(made).gather(joined)
         for index in range(10):
             put(opened(made), index)
         return made
@@ -80,17 +86,20 @@ def test_gathering_goes_on_after_a_kill_at_any_step(tmp_path):
         assert not [name for name in found if name.startswith("data") and name.endswith(".part")]
 
 
-def test_documents_go_when_their_shards_are_final(tmp_path):
+def test_documents_go_when_they_are_in_shards(tmp_path):
     shards = opened(tmp_path)
     for index in range(10):
         put(shards, index)
     (tmp_path / ".samples" / "train" / "000001.txt.77.part").write_text("half")
     shards.gather(joined)
-    waiting = sorted(path.name for path in (tmp_path / ".samples").rglob("*.txt*"))
-    assert waiting == ["000008.txt", "000009.txt"]
+    hidden = {name for name in tree(tmp_path) if name.startswith(".samples")}
+    assert hidden == {f".samples/{name}" for name in ("layout.json", "000000.full", "000001.full", "000002.json")}
     before = tree(tmp_path)
     put(shards, 2)
-    assert tree(tmp_path) == before, "it is in a shard that is final"
+    assert tree(tmp_path) == before, "it is in a shard whose range is full"
+    put(shards, 9)
+    shards.gather(joined)
+    assert tree(tmp_path) == before, "it is the same sample"
     assert {part: [path.name for path in paths] for part, paths in shards.shards().items()} == {
         "train": ["train-000000.lines", "train-000001.lines", "train-000002.lines"],
         "val": ["val-000000.lines", "val-000001.lines", "val-000002.lines"],

@@ -181,12 +181,11 @@ def inside(corners, shape):
 
 def test_labels_that_are_read_fit_the_masks_that_are_read(tmp_path):
     """An even shift of everything would pass elsewhere: corners by pose and K, and keypoints, enclose the pixels."""
-    made = dataset(tmp_path / "set", 12, samples_per_shard=5, split=SPLIT)
+    made = dataset(tmp_path / "set", 12, samples_per_shard=5)
     checked = 0
     for index in range(12):
         (picture,) = made.read(index)
         sample = labelled_sample(index, frames_per_episode=2)
-        assert picture.split == split_of(sample["meta"], SPLIT)
         assert np.array_equal(picture.image, sample["image"])
         for each in picture.objects:
             rows, columns = np.nonzero(each.mask)
@@ -433,7 +432,7 @@ def test_what_is_ignored_and_left_out_is_said(tmp_path):
     listed = [labelled_pictures(labelled_sample(index, frames_per_episode=2), LabelOptions())[0] for index in range(10)]
     ignored = sum(bool(each.ignored) for picture in listed for each in picture.objects)
     left_out = sum(sum(picture.left_out.values()) for picture in listed)
-    for _ in range(2):  # of files that are final, too
+    for _ in range(2):  # of files that are there already, too
         one, two = made.finish(CATEGORIES)
         assert one.startswith(f"{ignored} objects are ignored: ")
         assert two.startswith(f"{left_out} objects are left out: ")

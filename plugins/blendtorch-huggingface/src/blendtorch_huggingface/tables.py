@@ -35,7 +35,7 @@ def class_names(categories: Mapping[int, str]) -> list[str]:
 
 
 def write_table(path: Path, rows: Iterable[Row], features: Any, categories: Mapping[int, str]) -> None:
-    """Write a file of rows, which lack the class of their objects."""
+    """Write a file of rows; the classes of their objects are made of `category_id`."""
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -53,6 +53,8 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
     some: list[Row] = []
     taken = 0
     for row in rows:
+        if objects := row.get("objects"):
+            objects.pop("category", None)  # of a file that was read: batches are the same with it and without
         some.append(row)
         taken += _size(row)
         if len(some) == _ROWS or taken > _BYTES:
@@ -67,7 +69,7 @@ def _size(value: Any) -> int:
         return sum(map(_size, value.values()))
     if isinstance(value, list):
         return sum(map(_size, value))
-    return len(value) if isinstance(value, (bytes, str)) else 8
+    return 0 if value is None else len(value) if isinstance(value, (bytes, str)) else 8
 
 
 def read_table(path: Path, limit_bytes: int, index: int | None = None) -> Iterator[Row]:

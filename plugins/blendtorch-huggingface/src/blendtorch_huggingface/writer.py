@@ -1,5 +1,6 @@
 """The writer `huggingface`."""
 
+import heapq
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
@@ -8,12 +9,12 @@ from typing import Annotated, Any
 
 import msgspec
 import numpy as np
-from blendtorch.core.atomic import write_atomically
+from blendtorch.core.atomic import whole, write_atomically
 from blendtorch.core.errors import DecodeError, PluginError
 from blendtorch.core.interfaces import Writer
 from blendtorch.core.labels import LabelledPicture, legend_of
 from blendtorch.core.selection import LabelOptions, require_labels, split_of, tell
-from blendtorch.core.shards import Shards, Tally, add, whole
+from blendtorch.core.shards import Shards, Tally, add
 
 from blendtorch_huggingface import card, tables
 from blendtorch_huggingface.columns import Rows
@@ -95,10 +96,12 @@ class Huggingface(Writer):
             return ()
         features = tables.features_of(described, categories)
 
-        def gather(path: Path, documents: Iterable[Path]) -> Tally:
+        def gather(path: Path, before: Path | None, documents: Mapping[int, Path]) -> Tally:
             tally: Tally = {}
-            part = path.name.rpartition("-")[0]
-            tables.write_table(path, _tallied(documents, part, tally), features, categories)
+            known = (row for row in (tables.read_table(before, LIMIT_BYTES) if before else ()) if row["index"] not in documents)
+            fresh = _tallied(documents.values(), path.name.rpartition("-")[0], tally)
+            rows = heapq.merge(known, fresh, key=lambda row: row["index"])
+            tables.write_table(path, rows, features, categories)
             return tally
 
         tally = self._shards.gather(gather)

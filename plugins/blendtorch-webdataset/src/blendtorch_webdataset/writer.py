@@ -1,7 +1,8 @@
 """The writer `webdataset`."""
 
+import heapq
 import tarfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
 from math import prod
@@ -150,12 +151,14 @@ def _tar_writer(file: BinaryIO) -> Any:
     return webdataset.TarWriter(file, encoder=False, mtime=0.0, user="blendtorch", group="blendtorch")
 
 
-def _gather(shard: Path, documents: Iterable[Path]) -> Tally:
+def _gather(shard: Path, before: Path | None, documents: Mapping[int, Path]) -> Tally:
     tally: Tally = {}
+    known = (each for each in (samples_of(before) if before else ()) if int(each["__key__"]) not in documents)
+    fresh = (members for path in documents.values() for members in samples_of(path))
     with shard.open("wb") as file, _tar_writer(file) as tar:
-        for path in documents:
-            for members in samples_of(path):
-                tar.write(members)
+        for members in heapq.merge(known, fresh, key=lambda members: int(members["__key__"])):
+            tar.write(members)
+            if int(members["__key__"]) in documents:
                 add(tally, {"samples": {_named(shard): 1}, **_counted(members["json"])})
     return tally
 

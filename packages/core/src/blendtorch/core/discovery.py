@@ -38,7 +38,7 @@ _GBUFFER = (
     "depth distance normals position uv object_coordinates instance_ids category_ids material_ids flow boxes2d_tight "
     "boxes2d_amodal visibility masks_amodal"
 )
-_ALONE = "cycles images webdataset huggingface"  # in distributions called as they are
+_ALONE = "cycles images coco yolo bop webdataset huggingface"  # in distributions called as they are
 OURS = {
     **{name: f"blendtorch-{name}" for name in _ALONE.split()},
     **dict.fromkeys(_GBUFFER.split(), "blendtorch-gbuffer"),

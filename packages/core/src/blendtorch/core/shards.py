@@ -3,23 +3,22 @@
 In which shard a sample is depends on its index and its part alone. So shards are the same whatever wrote the samples, in
 whatever order, and however often it was killed; and samples that are added later change no shard of other ranges.
 
-Until its range is full a sample has a document of its own, in a hidden folder, where several processes write at the same time.
-Then its shards are final, a mark says so, and the documents go.
+Until it is put into its shard a sample has a document of its own, in a hidden folder, where several processes write at the same
+time. When the shards of a range are written, a mark says which samples they have, and the documents go.
 """
 
-import os
+import functools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
-from blendtorch.core.atomic import write_atomically
+from blendtorch.core.atomic import remove_drafts, whole, write_atomically
 from blendtorch.core.errors import ConfigurationError
 from blendtorch.core.staging import Stage
 
-_T = TypeVar("_T")
 Tally = dict[str, dict[str, int]]  # what was counted, by name and by what it is counted by
 
 
@@ -35,6 +34,20 @@ def add(total: Tally, more: Mapping[str, Mapping[str, int]]) -> None:
     """
     for name, counts in more.items():
         total[name] = dict(Counter(total.get(name, {})) + Counter(counts))
+
+
+class _Mark(msgspec.Struct):
+    """What the shards of a range have.
+
+    Attributes
+    ----------
+    indexes : dict of str to list of int
+        Of samples, by their part.
+    tally : dict
+    """
+
+    indexes: dict[str, list[int]] = {}
+    tally: Tally = {}
 
 
 class Shards:
@@ -65,7 +78,7 @@ class Shards:
 
     def _make(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._full = Stage(self._hidden, ".json")
+        self._full, self._partial = Stage(self._hidden, ".full"), Stage(self._hidden, ".json")
         self._staged = {part: Stage(self._hidden / part, self._waiting) for part in self._split}
 
     def agree(self, name: str, value: Mapping[str, Any], note: bool = True) -> None:
@@ -103,7 +116,7 @@ class Shards:
         return self._agreed.get(name)
 
     def written(self) -> frozenset[int]:
-        """List the samples that are there, in shards that are final or in documents of their own.
+        """List the samples that are there, in shards or in documents of their own.
 
         Raises
         ------
@@ -111,14 +124,21 @@ class Shards:
             If those of a run before lie in other shards than these.
         """
         self._agree_on_layout(note=False)
-        final = (range(number * self._size, (number + 1) * self._size) for number in self._full.indexes())
-        return frozenset().union(*final, *(stage.indexes() for stage in self._staged.values()))
+        full = (range(number * self._size, (number + 1) * self._size) for number in self._full.indexes())
+        partial = (each for number in self._partial.indexes() for each in self._mark(number).indexes.values())
+        return frozenset().union(*full, *partial, *(stage.indexes() for stage in self._staged.values()))
+
+    def _mark(self, number: int) -> _Mark:
+        for stage in (self._full, self._partial):
+            if stage.path(number).is_file():
+                return msgspec.json.decode(stage.get(number), type=_Mark)
+        return _Mark()
 
     def _agree_on_layout(self, note: bool) -> None:
         self.agree("layout", {"samples_per_shard": self._size, "split": self._split}, note)
 
     def put(self, index: int, part: str, content: bytes) -> None:
-        """Add a sample, as a whole, if its shard is not final."""
+        """Add a sample, as a whole, if its range is not full."""
         self._agree_on_layout(note=True)
         if not self._full.path(index // self._size).is_file():
             self._staged[part].put(index, content)
@@ -126,10 +146,6 @@ class Shards:
     def path(self, part: str, number: int) -> Path:
         """Return where a shard is, or would be."""
         return self._folder / f"{part}-{number:06}{self._suffix}"
-
-    def part_of(self, path: Path) -> str:
-        """Read from the name of a shard which part it is of."""
-        return path.name.rpartition("-")[0]
 
     def holding(self, index: int) -> list[Path]:
         """List the shards that may hold a sample: one for each part at most."""
@@ -141,15 +157,17 @@ class Shards:
         paths = {part: [self.path(part, number) for number in self._numbers()] for part in self._split}
         return {part: [path for path in each if path.is_file()] for part, each in paths.items()}
 
-    def gather(self, write: Callable[[Path, Iterable[Path]], Tally]) -> Tally:
-        """Write the shards that are not final, one after the other.
+    def gather(self, write: Callable[[Path, Path | None, Mapping[int, Path]], Tally]) -> Tally:
+        """Put the samples into shards, one shard after the other.
 
         One process at a time. It may be killed, and called again.
 
         Parameters
         ----------
         write : callable
-            `write(shard, documents)` writes a file from documents, which are in order, and returns what it counted in them.
+            `write(shard, before, documents)` writes a file of the samples of the shard `before`, which may be None, and of
+            documents, in the order of their indexes; a sample that is in both is taken from its document. It returns
+            what it counted in the documents.
 
         Returns
         -------
@@ -159,24 +177,37 @@ class Shards:
         self._agree_on_layout(note=False)
         remove_drafts(self._folder, self._shard_name())
         total: Tally = {}
-        full = self._full.indexes()
         staged = {part: self._by_range(stage.indexes()) for part, stage in self._staged.items()}
         for number in self._numbers():
-            mine = {part: [self._staged[part].path(index) for index in each.get(number, [])] for part, each in staged.items()}
-            if number not in full:
-                tally: Tally = {}
-                for part, documents in mine.items():
-                    if documents:
-                        add(tally, whole(self.path(part, number), lambda path, of=documents: write(path, of)))  # type: ignore[misc]
-                if sum(map(len, mine.values())) == self._size:
-                    self._full.put(number, msgspec.json.encode(tally))
-                    full |= {number}
-            else:
-                tally = msgspec.json.decode(self._full.get(number), type=Tally)
-            if number in full:
-                self._forget(number, mine)
-            add(total, tally)
+            mark = self._mark(number)
+            waiting = {part: each.get(number, []) for part, each in staged.items()}
+            if self._write_range(number, mark, waiting, write):
+                full = sum(map(len, mark.indexes.values())) == self._size
+                (self._full if full else self._partial).put(number, msgspec.json.encode(mark, order="deterministic"))
+            if self._full.path(number).is_file():
+                self._partial.path(number).unlink(missing_ok=True)
+            self._forget(number, {part: map(self._staged[part].path, each) for part, each in waiting.items()})
+            add(total, mark.tally)
         return total
+
+    def _write_range(
+        self,
+        number: int,
+        mark: _Mark,
+        waiting: Mapping[str, Iterable[int]],
+        write: Callable[[Path, Path | None, Mapping[int, Path]], Tally],
+    ) -> bool:
+        """Write the shards of a range of which samples wait; whether there were any."""
+        changed = False
+        for part, indexes in waiting.items():
+            there, path = mark.indexes.get(part, []), self.path(part, number)
+            documents = {index: self._staged[part].path(index) for index in indexes if index not in set(there)}
+            if documents:
+                before = path if there else None
+                add(mark.tally, whole(path, functools.partial(_write, write, before, documents)))
+                mark.indexes[part] = sorted([*there, *documents])
+                changed = True
+        return changed
 
     def _by_range(self, indexes: Iterable[int]) -> dict[int, list[int]]:
         ranges: dict[int, list[int]] = {}
@@ -187,10 +218,10 @@ class Shards:
     def _numbers(self) -> Sequence[int]:
         """List the ranges of which there are samples."""
         staged = (index // self._size for stage in self._staged.values() for index in stage.indexes())
-        return sorted(self._full.indexes().union(staged))
+        return sorted(self._full.indexes().union(self._partial.indexes(), staged))
 
     def _forget(self, number: int, documents: Mapping[str, Iterable[Path]]) -> None:
-        """Remove documents of samples that are in final shards, and what processes left that were killed as they wrote them."""
+        """Remove documents of samples that are in shards, and what processes left that were killed as they wrote them."""
         for part, paths in documents.items():
             for path in paths:
                 path.unlink(missing_ok=True)
@@ -222,37 +253,16 @@ class Shards:
         remove_drafts(self._folder, self._shard_name())
         for stage in self._staged.values():
             stage.clear()
-        for path in [self._full.path(number) for number in self._full.indexes()]:
+        remove_drafts(self._hidden, re.compile(r"[a-z0-9]+\.(json|full)"))
+        marks = [*self._hidden.glob("*.full"), *self._hidden.glob("*.json")]
+        for path in sorted(marks, key=lambda path: path.name == "layout.json"):
             path.unlink()
-        remove_drafts(self._hidden, re.compile(r"[a-z]+\.json|\d+\.json"))
-        for path in sorted(self._hidden.glob("*.json"), key=lambda path: path.name == "layout.json"):
-            path.unlink()
 
 
-def whole(path: Path, write: Callable[[Path], _T]) -> _T:
-    """Write a large file so that readers never see half of it, and that it is on the disk before it has its name.
-
-    Parameters
-    ----------
-    path : Path
-    write : callable
-        `write(path)` writes it, under another name.
-    """
-    draft = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        result = write(draft)
-        with draft.open("rb+") as file:
-            os.fsync(file.fileno())  # what it was made of will be removed
-    except Exception:
-        draft.unlink(missing_ok=True)  # the disk may be full
-        raise
-    draft.replace(path)
-    return result
-
-
-def remove_drafts(folder: Path, name: re.Pattern[str], which: Callable[[re.Match[str]], bool] = bool) -> None:
-    """Remove what killed processes left half-written of files of these names."""
-    for path in folder.glob("*.part"):
-        named, _, number = path.name.removesuffix(".part").rpartition(".")
-        if number.isdecimal() and (found := name.fullmatch(named)) and which(found):
-            path.unlink(missing_ok=True)
+def _write(
+    write: Callable[[Path, Path | None, Mapping[int, Path]], Tally],
+    before: Path | None,
+    documents: Mapping[int, Path],
+    path: Path,
+) -> Tally:
+    return write(path, before, documents)

@@ -36,7 +36,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_run(options: argparse.Namespace, subject: Sequence[str], annotators: Sequence[Entry] = ()) -> tuple[dict[str, Any], str]:
+def read_run(
+    options: argparse.Namespace, subject: Sequence[str], annotators: Sequence[Entry] = ()
+) -> tuple[dict[str, Any], str]:
     """Put a configuration together: the file or the preset, then --set, then what has an option of its own.
 
     Parameters

@@ -1,7 +1,7 @@
-"""Where the parts of a message lie in a file: the columns of a record batch of one row, found without a library.
+"""Where the parts of a message lie in a file: the columns of a record batch of one row, found without pyarrow.
 
-A random picture is to cost little more than reading its bytes, which takes 30 us from the page cache; pyarrow's objects for the
-columns of one row take 15.
+A random picture is to cost less than twice reading its bytes, which takes 30 to 55 us from the page cache. pyarrow takes 19 us
+to say where the columns are, and this 9, or 1 where the metadata are those of a message before.
 Formats: https://arrow.apache.org/docs/format/Columnar.html#encapsulated-message-format and Message.fbs beside it.
 
 A message is a marker, the length of its metadata, the metadata (a flatbuffer) and a body. The metadata says where in the body
@@ -113,7 +113,7 @@ def parse(message: memoryview) -> Layout:
     return _parse(bytes(message[PREFIX_BYTES:body]))
 
 
-@functools.lru_cache(maxsize=256)  # most messages of a file have the metadata of another: 1 us and not 8
+@functools.lru_cache(maxsize=256)  # most messages of a file have the metadata of another
 def _parse(metadata: bytes) -> Layout:
     try:
         root = _uint32(metadata, 0)[0]

@@ -111,17 +111,18 @@ def plugin(tmp_path):
 def make(tmp_path, plugin):
     """Write a data set of cards."""
 
-    def make(count=COUNT, **options):
+    def make(count=COUNT, name="plain", **options):
         folder = tmp_path / "data"
         folder.mkdir()
         about = DataFolder(folder)
         configuration = {"start": 0, "count": count, "frames_per_episode": FRAMES, "plugins": [str(plugin)]}
         about.note_configuration({**configuration, "scene": None, "assets": []})
-        writer = {"name": "plain", "split": {"train": 0.7, "val": 0.3}, **options}
+        writer = {"name": name, **({"split": {"train": 0.7, "val": 0.3}} if name == "plain" else {}), **options}
         about.note_versions(Versions(trainer={}, blender={}, writer=writer, categories=CATEGORIES))
         data = DataSet(folder)
         for index in range(count):
             data.writer.write(labelled_sample(index, shape=SHAPE, frames_per_episode=FRAMES))
+        data.writer.finish(CATEGORIES)
         return data
 
     return make
@@ -155,6 +156,26 @@ def test_what_was_not_touched_agrees_whatever_the_format_rounds(make, options):
     assert set(report.statistics.splits) == {"train", "val"}
     assert sum(report.statistics.classes.values()) == report.statistics.objects
     assert findings(report) == {}
+
+
+@pytest.mark.parametrize("name", ["images", "coco", "yolo", "bop", "webdataset", "huggingface", "recording"])
+def test_every_format_of_ours_can_be_audited(make, name):
+    """What is rendered again agrees; where something else is rendered for one sample, that one is named."""
+    data = make(count=4, name=name)
+    assert [each.problems for each in audited(data).report.compared] == [[]] * 4
+
+    def render_wrong(data, indexes):
+        for sample in render(data, indexes):
+            if sample["meta"]["index"] == 2:
+                other = labelled_sample(2, seed=1, shape=SHAPE, frames_per_episode=FRAMES)
+                sample.update({key: value for key, value in other.items() if key != "meta"})
+            yield sample
+
+    report = audit(data, render_wrong, samples=4).report
+    data.close()
+    assert [each.picture for each in report.compared if each.problems] == ["sample 2"]
+    assert report.box_iou < 0.5
+    assert report.exit_code == 1
 
 
 def shrink(picture):

@@ -558,7 +558,7 @@ class Writer(Plugin):
         that a later one does not use; else what a later one writes is to be what one that was not killed writes.
     """
 
-    annotators: tuple[str | Mapping[str, Any], ...] = ()
+    annotators: tuple[str | dict[str, Any], ...] = ()
     gathers: bool = False
 
     def check(self, names: Collection[str]) -> None:

@@ -171,7 +171,7 @@ def pictures_of(sample: Mapping[str, Any], options: LabelOptions) -> list[Labell
     for camera, view in views(sample).items():
         if BOXES & set(view):
             listed.append(_picture(camera, view, sample["objects"], options))
-        elif "image" in view and np.ndim(view["image"]) >= 2:
+        elif getattr(view.get("image"), "ndim", 0) >= 2:
             listed.append(LabelledPicture(camera=camera, image=np.asarray(view["image"]), K=_matrix(view)))
     return listed
 

@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(msgspec.json.format(msgspec.json.encode(audited.report)).decode())
     show(audited.report, Console(stderr=options.json, highlight=False, soft_wrap=True))
-    picture = Path(options.output or data.folder.path / "audit.png").expanduser()
+    picture = Path(options.output or data.folder.audit).expanduser()
     try:
         draw_sheet(audited).savefig(picture)
     except (OSError, ValueError) as error:  # ValueError: a format that matplotlib does not know

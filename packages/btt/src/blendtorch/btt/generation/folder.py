@@ -17,7 +17,8 @@ from blendtorch.core.atomic import write_atomically
 from blendtorch.core.errors import ConfigurationError
 from blendtorch.core.interfaces import Writer
 
-CONFIGURATION, VERSIONS, PREVIEW, RECORDING = "configuration.yaml", "versions.json", "preview.png", "recording.json"
+CONFIGURATION, VERSIONS, RECORDING = "configuration.yaml", "versions.json", "recording.json"
+PREVIEW, AUDIT = "preview.png", "audit.png"
 _HEAD = """\
 # What these samples were made of; blendtorch generate has written it. To make the same ones again:
 #
@@ -62,6 +63,7 @@ class DataFolder:
         self.configuration = self.path / CONFIGURATION
         self.versions = self.path / VERSIONS
         self.preview = self.path / PREVIEW
+        self.audit = self.path / AUDIT
         self.recording = self.path / RECORDING
 
     def make(self) -> None:
@@ -246,7 +248,7 @@ class DataFolder:
         ConfigurationError
             If the writer does not know what it wrote.
         """
-        for path in (self.configuration, self.versions, self.preview, self.recording):
+        for path in (self.configuration, self.versions, self.preview, self.audit, self.recording):
             path.unlink(missing_ok=True)
             for draft in self.path.glob(f"{path.name}.*.part"):
                 draft.unlink(missing_ok=True)

@@ -1,7 +1,6 @@
 """Reading one file of a recording."""
 
 import contextlib
-import itertools
 import os
 import warnings
 import weakref
@@ -14,8 +13,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 from blendtorch.btt.recording import arrow, index, layout
-from blendtorch.btt.recording.checksum import checksum
 from blendtorch.btt.recording.locks import is_written
+from blendtorch.btt.recording.message import MessageForm
 from blendtorch.btt.recording.scanning import scan
 from blendtorch.core import wire
 from blendtorch.core.atomic import write_atomically
@@ -86,9 +85,7 @@ class FileReader:
         self.version = metadata.get("blendtorch.version", "")
         self.worker = int(text) if (text := metadata.get("blendtorch.worker", "")).isdecimal() else 0
         self._categories = metadata.get("blendtorch.categories")
-        ends = list(itertools.accumulate((column.buffers for column in self.columns), initial=layout.FIRST_TYPED))
-        self._typed = [end - 1 for end in ends[1:]]  # the last buffer of a column has the elements
-        self._buffers = ends[-1]
+        self._form = MessageForm(self.columns)
         self._records = index.empty()
         self._end = len(self._schema)
         self.refresh()
@@ -157,7 +154,7 @@ class FileReader:
     def read(self, number: int) -> Frame:
         """Read a message: see `__getitem__`."""
         try:
-            return self._decode(number, *self._checked(self._read(number)))
+            return self._decode(number, *self._form.checked(self._read(number)))
         except (RecordingError, DecodeError) as error:
             raise self._named(number, error) from None
 
@@ -170,7 +167,7 @@ class FileReader:
             As `read`.
         """
         try:
-            wire.array_fields(self._checked(self._read(number))[1][0])
+            wire.array_fields(self._form.checked(self._read(number))[1][0])
         except (RecordingError, DecodeError) as error:
             raise self._named(number, error) from None
 
@@ -263,18 +260,6 @@ class FileReader:
             read += count
         return message
 
-    def _checked(self, message: memoryview) -> tuple[int, list[memoryview]]:
-        """Return when a message came, and the parts of the wire message, if its checksum fits."""
-        found = layout.parse(message)
-        if found.size != len(message):
-            raise RecordingError("it is damaged: it is not as long as the index says. Remove the .index file, it is made anew")
-        body, spans = message[found.body :], found.spans
-        parts = self._parts(body, spans)
-        time, told = _span(body, spans, layout.TIME), _span(body, spans, layout.CHECKSUM)
-        if checksum(time, parts) != int.from_bytes(told, "little"):
-            raise RecordingError("it is damaged: its checksum does not fit. The other messages can be read")
-        return int.from_bytes(time, "little", signed=True), parts
-
     def _decode(self, number: int, time_ns: int, parts: list[memoryview]) -> Frame:
         frame = wire.decode(parts, allow_pickle=self._allow_pickle)
         _, _, sample, btid, has_index, sequence, time, *_ = self._records[number].item()
@@ -282,22 +267,6 @@ class FileReader:
         if not isinstance(frame, Frame) or told != (frame.btid, frame.sequence, frame.index, time_ns):
             raise RecordingError("it is not what the index says. Remove the .index file, it is made anew")
         return frame
-
-    def _parts(self, body: memoryview, spans: tuple[int, ...]) -> list[memoryview]:
-        """Put the arrays of the wire message back into their order."""
-        numbers, offsets = _span(body, spans, layout.PLACES), _span(body, spans, layout.BUFFER_OFFSETS)
-        if len(spans) != 2 * self._buffers or len(numbers) != 2 * len(self._typed) or len(offsets) % 8:
-            raise RecordingError("it is damaged: its columns are not those of the file")
-        ends = offsets.cast("q").tolist()
-        others = _span(body, spans, layout.BUFFERS)
-        if ends and (ends[0] != 0 or ends[-1] > len(others) or ends != sorted(ends)):
-            raise RecordingError("it is damaged: an array lies outside of it")
-        parts = [others[begin:end] for begin, end in itertools.pairwise(ends)]
-        for place, column in sorted(zip(numbers.cast("H").tolist(), self._typed, strict=True)):
-            if place > len(parts):
-                raise RecordingError("it is damaged: an array has no place")
-            parts.insert(place, _span(body, spans, column))
-        return [_span(body, spans, layout.HEADER), *parts]
 
     def _read_schema(self) -> bytes:
         try:
@@ -341,8 +310,3 @@ class FileReader:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_descriptors": {}, "_closers": {}}
-
-
-def _span(body: memoryview, spans: tuple[int, ...], number: int) -> memoryview:
-    begin = spans[2 * number]
-    return body[begin : begin + spans[2 * number + 1]]

@@ -1,6 +1,7 @@
 """Who may look, and what a description of a sample has."""
 
 import http.client
+import json
 from urllib.parse import urlsplit
 
 import msgspec
@@ -102,15 +103,15 @@ def test_what_is_in_space_is_drawn_where_the_camera_sees_it():
         assert poses.shapes[1].paths[0][-1] > 35, "y down"
 
 
-def test_an_orthographic_camera_is_known_by_its_keypoints():
+def test_an_orthographic_camera_is_known_by_the_legend():
     K = np.array([[10.0, 0, 40], [0, 10, 30], [0, 0, 1]])
     corners = np.array([[x, y, z] for z in (4, 6) for y in (-1, 1) for x in (-1, 1)], float)
-    label = {"xyz": corners[None], "xy": project(corners, K, orthographic=True)[0][None]}
-    sample = {"image": np.zeros((60, 80, 3), np.uint8), "camera": {"K": K}, "boxes3d": {"corners": corners[None]}}
-    for keypoints, size in ((label, 20), ({**label, "xy": project(corners, K)[0][None]}, 5)):
-        (view,) = describe(0, {**sample, "keypoints": keypoints}, {}).views
-        points = np.array(view.drawn[0].shapes[0].paths).reshape(-1, 2)
-        assert np.allclose(np.ptp(points, axis=0), size)
+    view = {"image": np.zeros((60, 80, 3), np.uint8), "camera": {"K": K}, "boxes3d": {"corners": corners[None]}}
+    for names, sizes in ((["Camera"], (20, 5)), (["Side"], (5, 20)), (["Camera", "Side"], (20, 20)), ([], (5, 5)), (3, (5, 5))):
+        legend = json.dumps({"categories": {}, "camera": {"orthographic": names}})
+        for size, each in zip(sizes, describe(0, {**view, "Side": view, "meta": {"legend": legend}}, {}).views, strict=True):
+            points = np.array(each.drawn[0].shapes[0].paths).reshape(-1, 2)
+            assert np.allclose(np.ptp(points, axis=0), size)
 
 
 def test_a_box_that_reaches_behind_the_camera_has_its_part_before_it():

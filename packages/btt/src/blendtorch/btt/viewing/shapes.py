@@ -169,7 +169,7 @@ class _Camera(msgspec.Struct, frozen=True):
             return None
         values = label.get("distortion")
         if not isinstance(values, np.ndarray) or values.shape != (5,) or not np.any(values):
-            return cls(matrix, orthographic=_is_orthographic(matrix, view.values.get("keypoints")))
+            return cls(matrix, orthographic=view.orthographic)
         k1, k2, p1, p2, k3 = values.tolist()
         return cls(matrix, Distortion(k1=k1, k2=k2, p1=p1, p2=p2, k3=k3))
 
@@ -183,18 +183,6 @@ class _Camera(msgspec.Struct, frozen=True):
                 yield [each for point in xy for each in _clipped(point)]
             else:
                 yield from ([*_clipped(a), *_clipped(b)] for a, b in pairwise(xy) if np.isfinite([a, b]).all())
-
-
-def _is_orthographic(matrix: Floats, keypoints: Any) -> bool:
-    """Whether points come where an orthographic camera has them: the camera's label has one matrix for both kinds."""
-    xyz, xy = (keypoints.get(name) if isinstance(keypoints, Mapping) else None for name in ("xyz", "xy"))
-    if not isinstance(xyz, np.ndarray) or not isinstance(xy, np.ndarray):
-        return False
-    if xyz.ndim != 3 or xyz.shape[2] != 3 or xy.shape != (*xyz.shape[:2], 2):
-        return False
-    expected = project(xyz.reshape(-1, 3), matrix, orthographic=True)[0]
-    known = np.isfinite(expected).all(axis=1)
-    return bool(known.any() and np.abs(expected - xy.reshape(-1, 2))[known].max() < 0.5)
 
 
 def _rows(label: Mapping[str, Any], field: str) -> Iterator[tuple[int, Any]]:

@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from blendtorch.btt.drawing import MAPS
+from blendtorch.core.labels import legend_of
 
 Array = npt.NDArray[Any]
 
@@ -21,6 +23,8 @@ class View:
         Empty for the first.
     values : mapping
         The part of the sample.
+    orthographic : bool
+        Whether its camera projects along parallel lines.
 
     Attributes
     ----------
@@ -30,8 +34,9 @@ class View:
         What can be laid over it, by name: what it means (see `drawing.colored`, and 'masks'), and its values.
     """
 
-    def __init__(self, name: str, values: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, values: Mapping[str, Any], orthographic: bool = False) -> None:
         self.name = name
+        self.orthographic = orthographic
         self.values = values = {str(key): each for key, each in values.items()}
         arrays = {key: each for key, each in values.items() if is_picture(each)}
         self.picture: Array | None = arrays.get("image", next(iter(arrays.values()), None))
@@ -49,9 +54,21 @@ class View:
 
 def views_of(sample: Mapping[str, Any]) -> list[View]:
     """Take a sample apart by cameras and renderers: what has an image is one."""
-    first = View("", sample)
-    others = [View(name, each) for name, each in sample.items() if isinstance(each, Mapping) and is_picture(each.get("image"))]
+    named = {name: each for name, each in sample.items() if isinstance(each, Mapping) and is_picture(each.get("image"))}
+    parallel = _orthographic(sample)
+    first = View("", sample, bool(parallel - named.keys()))  # its own name is none of those
+    others = [View(name, each, name in parallel) for name, each in named.items()]
     return [first, *others] if first.size != (0, 0) or not others else others
+
+
+def _orthographic(sample: Mapping[str, Any]) -> set[str]:
+    """Read the names of the cameras that project along parallel lines, which the legend of the label `camera` has."""
+    try:
+        legends = legend_of(sample).values()
+    except (AttributeError, msgspec.DecodeError, TypeError):  # of a script, which may call anything meta
+        return set()
+    lists = [each.get("orthographic") for each in legends if isinstance(each, dict)]
+    return {str(name) for names in lists if isinstance(names, list) for name in names}
 
 
 def is_picture(value: object) -> bool:

@@ -72,6 +72,7 @@ class ArrayField(msgspec.Struct, frozen=True):
 
 _encoder = msgspec.msgpack.Encoder()
 _envelopes = msgspec.msgpack.Decoder(_Envelope)
+_array_descriptions = msgspec.msgpack.Decoder(tuple[str, tuple[int, ...], int])  # made once: it took as long as the array
 
 
 def encode(
@@ -182,7 +183,7 @@ def array_fields(header: Part) -> dict[tuple[str, ...], ArrayField]:
 def _array_field(code: int, data: memoryview) -> ArrayField | None:
     if code != _Code.ARRAY:
         return None
-    return ArrayField(*msgspec.msgpack.decode(data, type=tuple[str, tuple[int, ...], int]))
+    return ArrayField(*_array_descriptions.decode(data))
 
 
 def _fields_in(data: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], ArrayField]]:
@@ -326,7 +327,7 @@ class _Unpacker:
     def _unpack(self, code: int, data: memoryview) -> Any:
         match code:
             case _Code.ARRAY:
-                dtype, shape, number = msgspec.msgpack.decode(data, type=tuple[str, tuple[int, ...], int])
+                dtype, shape, number = _array_descriptions.decode(data)
                 return arrays.restore(dtype, shape, self._buffer(number))
             case _Code.SCALAR:
                 dtype, raw = msgspec.msgpack.decode(data, type=tuple[str, bytes])

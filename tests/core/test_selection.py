@@ -61,6 +61,15 @@ def test_the_cards_agree_with_themselves(index):
             assert (box[2:] <= outer[2:] + 0.5).all()
 
 
+def test_copies_that_a_sample_does_not_have_are_not_counted():
+    sample = next(each for each in map(labelled_sample, range(50)) if not each["boxes2d_tight"]["valid"].all())
+    (picture,) = labelled_pictures(sample, LabelOptions())
+    missing = ~sample["boxes2d_tight"]["valid"]
+    assert picture.left_out == {UNSEEN: missing.sum()}
+    (picture,) = labelled_pictures({**sample, "poses": {**sample["poses"], "valid": ~missing}}, LabelOptions())
+    assert picture.left_out == {}
+
+
 def test_inexact_objects_can_be_refused():
     sample = next(each for each in map(labelled_sample, range(20)) if each["boxes2d_tight"]["valid"][4])
     with pytest.raises(errors.ConfigurationError, match="object 5 is flagged"):

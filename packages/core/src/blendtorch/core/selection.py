@@ -17,6 +17,7 @@ UNSEEN = "not seen in the picture"
 HIDDEN = "less visible than min_visibility"
 SMALL = "fewer pixels than min_pixels"
 INEXACT = "flagged by its annotator: the renderer shows it otherwise"
+_SHOWN = ("poses", "boxes3d", "keypoints")  # whose `valid` says whether the scene shows an object, in the picture or not
 
 BOXES = frozenset({"boxes2d_tight", "boxes2d_loose"})  # annotators, of which one is needed to list objects
 
@@ -231,13 +232,15 @@ def _picture(camera: str, view: Mapping[str, Any], rows: Mapping[str, Any], opti
         (np.asarray(view[name]["truncated"]) for name in ("visibility", "boxes2d_amodal", "boxes2d_loose") if name in view),
         np.zeros(len(boxes), bool),
     )
+    # Copies of a model that this sample does not have are neither listed nor counted, where a label tells.
+    shown = next((np.asarray(view[name]["valid"]) for name in _SHOWN if name in view), np.ones(len(boxes), bool))
     listed, left_out = [], Counter[str]()
     for row, (instance, category) in enumerate(
         zip(np.asarray(rows["instance_id"]).tolist(), np.asarray(rows["category_id"]).tolist(), strict=True)
     ):
         mask = _mask(ids, instance, boxes[row]) if ids is not None and valid[row] else None
         if not valid[row] or (mask is not None and not mask.any()):
-            left_out[UNSEEN] += 1
+            left_out[UNSEEN] += bool(shown[row])
             continue
         visibility = float(np.asarray(fields["fraction"])[row]) if fields else np.nan
         ignored = ""
@@ -264,7 +267,7 @@ def _picture(camera: str, view: Mapping[str, Any], rows: Mapping[str, Any], opti
             )
         )
     return LabelledPicture(
-        camera=camera, image=np.asarray(view["image"]), objects=tuple(listed), left_out=dict(left_out), K=_matrix(view)
+        camera=camera, image=np.asarray(view["image"]), objects=tuple(listed), left_out=dict(+left_out), K=_matrix(view)
     )
 
 

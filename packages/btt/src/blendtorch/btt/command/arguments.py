@@ -1,6 +1,7 @@
 """The subcommands of the command `blendtorch`, and which one gets the arguments."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -62,6 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # what reads our output has seen enough: `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest at its exit
+        return 1
     finally:
         signal.signal(signal.SIGTERM, before)
     return code

@@ -1,11 +1,16 @@
 """Files that are there whole or not at all, whatever becomes of who writes them."""
 
+import fcntl
 import os
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+LOCK = ".lock"  # the file by which processes take turns in a folder; it stays, for who waits has it open
+_OLD = 3600.0  # seconds: nobody writes at a file for so long without a byte
 _T = TypeVar("_T")
 
 
@@ -40,9 +45,53 @@ def whole(path: Path, write: Callable[[Path], _T]) -> _T:
     return result
 
 
-def remove_drafts(folder: Path, name: re.Pattern[str], which: Callable[[re.Match[str]], bool] = bool) -> None:
-    """Remove what killed processes left half-written of files of these names."""
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time do something in a folder; others wait, and a killed one waits for nobody.
+
+    Parameters
+    ----------
+    folder : Path
+        The file `LOCK` is made in it, and stays.
+
+    Raises
+    ------
+    OSError
+        If the folder is not there, or its file system has no locks.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with locked(Path(folder)):
+    ...         print(os.listdir(folder))
+    ['.lock']
+    """
+    with (folder / LOCK).open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def remove_drafts(
+    folder: Path, name: re.Pattern[str], which: Callable[[re.Match[str]], bool] = bool, *, all_of_them: bool = False
+) -> None:
+    """Remove what killed processes left half-written of files of these names.
+
+    Other processes may be writing in the same folder: a draft goes if it has not changed for an hour.
+
+    Parameters
+    ----------
+    folder : Path
+    name : pattern
+        Of the whole names of the files.
+    which : callable
+        Chooses among them.
+    all_of_them : bool
+        Remove young ones too: nobody else is writing.
+    """
     for path in folder.glob("*.part"):
         named, _, number = path.name.removesuffix(".part").rpartition(".")
         if number.isdecimal() and (found := name.fullmatch(named)) and which(found):
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # it has got its name meanwhile
+                if all_of_them or time.time() - path.stat().st_mtime > _OLD:
+                    path.unlink()

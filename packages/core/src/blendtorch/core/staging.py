@@ -5,9 +5,10 @@ Documents stay, so that a later run may add samples, and the common files can be
 
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from blendtorch.core.atomic import write_atomically
+from blendtorch.core.atomic import LOCK, locked, write_atomically
 
 _NAME = re.compile(r"(\d{6,})\.[a-z]+")
 _DRAFT = re.compile(r"\d{6,}\.[a-z]+\.\d+\.part")
@@ -66,8 +67,13 @@ class Stage:
         """
         return self.path(index).read_bytes()
 
+    def locked(self) -> AbstractContextManager[None]:
+        """Let one process at a time gather the documents; others wait."""
+        return locked(self.folder)
+
     def clear(self) -> None:
-        """Remove all documents, drafts of killed processes too, and the folder, if nothing else is in it."""
+        """Remove all documents, drafts too, and the folder, if nothing else is in it."""
+        (self.folder / LOCK).unlink(missing_ok=True)
         for path in list(self.folder.iterdir()):
             if (_NAME.fullmatch(path.name) and path.suffix == self._suffix) or _DRAFT.fullmatch(path.name):
                 path.unlink(missing_ok=True)

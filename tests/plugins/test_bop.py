@@ -5,6 +5,7 @@ lies in the projected outline, but for centres within 1e-6 px of it; depths are 
 """
 
 import json
+import os
 
 import msgspec
 import numpy as np
@@ -320,6 +321,7 @@ def test_it_removes_what_it_made_and_nothing_else(dataset, tmp_path):
         writer.write(sample(index))
     draft = tmp_path / "train_pbr" / "000000" / "mask" / "000123_000001.png.77.part"  # of a process that was killed
     draft.touch()
+    os.utime(draft, (0, 0))
     writer.finish(CATEGORIES)
     assert not draft.exists()
     assert (tmp_path / "val").is_dir()

@@ -214,9 +214,13 @@ def test_the_same_samples_have_the_same_bytes_whoever_wrote_them(tmp_path):
     first, second = writer(two), writer(two)
     second.write(sample_of(3))
     second.finish({})
-    for draft in ("annotations/instances_train.json.7.part", "annotations/instances_val.json.images.7.part"):
+    for draft in (
+        "annotations/instances_train.json.7.part",
+        "annotations/instances_val.json.images.7.part",
+        "images/000001.png.7.part",
+    ):
         (two / draft).write_text("half")
-    (two / "images" / "000001.png.7.part").write_text("half")
+        os.utime(two / draft, (0, 0))
     for index in (1, 0, 2):
         (first if index else second).write(sample_of(index))
     first.finish(CATEGORIES)

@@ -1,4 +1,4 @@
-"""The writers `coco` and `yolo` in processes that are killed, and with samples of a real Blender."""
+"""The writers `coco`, `yolo` and `bop` in processes that are killed, and with samples of a real Blender."""
 
 import signal
 import subprocess
@@ -26,6 +26,10 @@ KINDS = {
 
 def writer(kind, folder):
     name, options = KINDS[kind]
+    return opened(name, folder, **options)
+
+
+def opened(name, folder, **options):
     cls = Catalogue().find("writer", name).cls
     made = cls(cls.Options(split={"train": 0.5, "val": 0.5}, **options))
     made.open(folder)
@@ -46,10 +50,16 @@ for index in range(*map(int, sys.argv[3:])):
 """
 
 
-def start(*arguments):
-    process = subprocess.Popen([sys.executable, "-c", WRITING, *map(str, arguments)], stdout=subprocess.PIPE)
+def start(*arguments, script=WRITING):
+    process = subprocess.Popen([sys.executable, "-c", script, *map(str, arguments)], stdout=subprocess.PIPE)
     process.stdout.readline()
     return process
+
+
+GATHERING = """
+while len(writer.written()) < int(sys.argv[4]):
+    writer.finish({})
+"""
 
 
 def contents(folder):
@@ -91,6 +101,31 @@ def test_processes_write_side_by_side_and_one_is_killed(kind, tmp_path):
         made.write(labelled_sample(index))
     made.finish(CATEGORIES)
     assert contents(folder) == there
+
+
+@pytest.mark.parametrize("name", ["coco", "yolo", "bop"])
+def test_processes_that_gather_leave_each_other_s_drafts_alone(name, tmp_path):
+    """Jobs of an array write into one folder, and each gathers at its end."""
+    folder, aside = tmp_path / "data", tmp_path / "aside"
+    folder.mkdir()
+    made = opened(name, folder)
+    for index in range(24):
+        made.write(labelled_sample(index))
+    made.finish(CATEGORIES)
+    expected = contents(folder)
+    folder.rename(aside)
+    folder.mkdir()
+    jobs = [start(name, folder, 24, 24, script=WRITING + GATHERING) for _ in range(2)]
+    jobs += [start(name, folder, number, 24, 2) for number in range(2)]
+    try:
+        assert [job.wait(60) for job in reversed(jobs)] == [0, 0, 0, 0]
+    finally:
+        for job in jobs:
+            job.kill()
+            job.wait()
+            job.stdout.close()
+    opened(name, folder).finish(CATEGORIES)
+    assert contents(folder) == expected
 
 
 def tensors(value):

@@ -12,14 +12,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from blendtorch.core.atomic import remove_drafts
+
 from blendtorch_bop.documents import PICTURES_PER_SCENE
 
 STAGE = ".bop"
 SCENE_FILES = ("scene_camera", "scene_gt", "scene_gt_info", "scene_gt_coco")
 _SCENE = re.compile(r"\d{6,}")
 _FOLDER = re.compile(r"(rgb|depth|mask|mask_visib)(_[A-Za-z0-9-]+)*")
-_PICTURE = re.compile(r"\d{6}(_\d{6})?\.png(\.\d+\.part)?")
-_SCENE_FILE = re.compile(r"scene_(camera|gt|gt_info|gt_coco)(_[A-Za-z0-9-]+)*\.json(\.\d+\.part)?")
+_PICTURE = re.compile(r"\d{6}(_\d{6})?\.png")
+_SCENE_FILE = re.compile(r"scene_(camera|gt|gt_info|gt_coco)(_[A-Za-z0-9-]+)*\.json")
 
 
 def suffix_of(camera: str) -> str:
@@ -65,9 +67,20 @@ def scenes(split: Path) -> Iterator[Path]:
 
 
 def files_of_scene(scene: Path) -> Iterator[Path]:
-    """List the files of a scene, drafts too; others that lie beside them are left out."""
+    """List the files of a scene; others that lie beside them are left out."""
     for path in sorted(scene.iterdir()):
         if _SCENE_FILE.fullmatch(path.name):
             yield path
-        elif _FOLDER.fullmatch(path.name) and path.is_dir():
-            yield from (each for each in sorted(path.iterdir()) if _PICTURE.fullmatch(each.name))
+    for path in _picture_folders(scene):
+        yield from (each for each in sorted(path.iterdir()) if _PICTURE.fullmatch(each.name))
+
+
+def tidy(scene: Path, *, all_of_it: bool = False) -> None:
+    """Remove from a scene what killed processes left half-written; all of it, if nobody is writing."""
+    remove_drafts(scene, _SCENE_FILE, all_of_them=all_of_it)
+    for path in _picture_folders(scene):
+        remove_drafts(path, _PICTURE, all_of_them=all_of_it)
+
+
+def _picture_folders(scene: Path) -> list[Path]:
+    return [path for path in sorted(scene.iterdir()) if _FOLDER.fullmatch(path.name) and path.is_dir()]

@@ -39,9 +39,7 @@ def write(folder: Path, scene: int, documents: Mapping[int, Document], categorie
             }
             for kind in layout.SCENE_FILES:
                 write_atomically(target / layout.scene_file(kind, camera), contents[kind])
-        for path in layout.files_of_scene(target):
-            if path.suffix == ".part":  # of a process that was killed: other programs list these folders
-                path.unlink()
+        layout.tidy(target)  # other programs list these folders
 
 
 def _coco(shots: Mapping[int, Shot], camera: str, split: str, categories: Mapping[int, str]) -> dict[str, Any]:

@@ -114,26 +114,8 @@ class Bop(Writer):
 
     def finish(self, categories: Mapping[int, str]) -> Sequence[str]:
         """Make the JSON files of all scenes, `camera.json` and `models/models_info.json`."""
-        tally = Tally()
-        for scene, indexes in groupby(self._stage, key=lambda index: layout.place_of(index)[0]):
-            documents = {index: read_document(self._stage.get(index)) for index in indexes}
-            scenes.write(self._folder, scene, documents, categories)
-            for document in documents.values():
-                tally.add(document)
-        sentences = tally.sentences()
-        cameras = tally.cameras()
-        for name, entry in cameras.items():
-            sentences += self._put_common(f"camera{layout.suffix_of(name)}.json", scenes.to_json(entry))
-        models = self._stored_models()
-        if models and cameras:
-            entries = scenes.models_info(models, self.options.unit_mm)
-            sentences += self._put_common("models/models_info.json", scenes.to_json_lines(entries))
-        if missing := sorted(tally.models - models.keys()):
-            sentences.append(
-                f"models/models_info.json has no entry for obj_id {', '.join(map(str, missing))}: the samples do not say how "
-                "large the models are, as `poses` of blendtorch-standard does"
-            )
-        return sentences
+        with self._stage.locked():
+            return self._gather(categories)
 
     def read(self, index: int) -> Sequence[LabelledPicture]:
         """Read the pictures of a sample from the files of the data set."""
@@ -146,6 +128,7 @@ class Bop(Writer):
         self._stage.clear()  # first: what is half removed is no sample
         for split in splits:
             for scene in layout.scenes(self._folder / split):
+                layout.tidy(scene, all_of_it=True)
                 for path in layout.files_of_scene(scene):
                     path.unlink(missing_ok=True)
                 _remove_empty(*scene.iterdir(), scene)
@@ -168,6 +151,28 @@ class Bop(Writer):
             elif field == "masks" and shape:
                 total += 2 * prod(shape) // 100 + 3_000 * shape[0]
         return total
+
+    def _gather(self, categories: Mapping[int, str]) -> list[str]:
+        tally = Tally()
+        for scene, indexes in groupby(self._stage, key=lambda index: layout.place_of(index)[0]):
+            documents = {index: read_document(self._stage.get(index)) for index in indexes}
+            scenes.write(self._folder, scene, documents, categories)
+            for document in documents.values():
+                tally.add(document)
+        sentences = tally.sentences()
+        cameras = tally.cameras()
+        for name, entry in cameras.items():
+            sentences += self._put_common(f"camera{layout.suffix_of(name)}.json", scenes.to_json(entry))
+        models = self._stored_models()
+        if models and cameras:
+            entries = scenes.models_info(models, self.options.unit_mm)
+            sentences += self._put_common("models/models_info.json", scenes.to_json_lines(entries))
+        if missing := sorted(tally.models - models.keys()):
+            sentences.append(
+                f"models/models_info.json has no entry for obj_id {', '.join(map(str, missing))}: the samples do not say how "
+                "large the models are, as `poses` of blendtorch-standard does"
+            )
+        return sentences
 
     def _know(self, legend: dict[str, Any]) -> dict[int, Model]:
         """Read what a sample says of the models; the same as all others, of runs before too."""

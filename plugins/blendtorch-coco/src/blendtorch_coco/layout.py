@@ -4,10 +4,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from blendtorch.core.atomic import remove_drafts
+
 IMAGES, ANNOTATIONS, SAMPLES = "images", "annotations", ".samples"
 _PICTURE = re.compile(r"([0-9]{6,})(_[A-Za-z0-9._-]+)?\.png")
 _PARTS = re.compile(r"instances_[A-Za-z0-9_-]+\.json")
-_DRAFT = re.compile(r"(.+)\.[0-9]+\.part")
+_DRAFTS = {  # of which files, by their folders
+    IMAGES: _PICTURE,
+    ANNOTATIONS: re.compile(rf"{_PARTS.pattern}(\.images)?"),
+    SAMPLES: re.compile(r"[0-9]{6,}\.json"),
+}
 _NEAR = 1000  # workers are so far ahead of each other at most
 
 
@@ -26,13 +32,10 @@ def all_instances(folder: Path) -> list[Path]:
     return [path for path in sorted((folder / ANNOTATIONS).iterdir()) if _PARTS.fullmatch(path.name)]
 
 
-def drafts(folder: Path) -> Iterator[Path]:
-    """List what killed processes left half-written."""
-    kinds = ((IMAGES, _PICTURE), (ANNOTATIONS, _PARTS), (SAMPLES, re.compile(r"[0-9]{6,}\.json")))
-    for name, kind in kinds:
-        for path in (folder / name).iterdir():
-            if (match := _DRAFT.fullmatch(path.name)) and kind.fullmatch(match[1].removesuffix(".images")):
-                yield path
+def tidy(folder: Path, *, all_of_it: bool = False) -> None:
+    """Remove what killed processes left half-written; all of it, if nobody is writing."""
+    for name, kind in _DRAFTS.items():
+        remove_drafts(folder / name, kind, all_of_them=all_of_it)
 
 
 def pictures(folder: Path, indexes: frozenset[int]) -> Iterator[Path]:

@@ -88,10 +88,11 @@ class Coco(Writer):
 
     def finish(self, categories: Mapping[int, str]) -> Sequence[str]:
         """Write `annotations/instances_NAME.json` for each part, and tell which objects are ignored or left out."""
-        for path in layout.drafts(self._folder):
-            path.unlink(missing_ok=True)
-        self._reader = None
-        return gather(self._stage, self._folder, [part for part, size in self.options.split.items() if size > 0], categories)
+        parts = [part for part, size in self.options.split.items() if size > 0]
+        with self._stage.locked():
+            layout.tidy(self._folder)
+            self._reader = None
+            return gather(self._stage, self._folder, parts, categories)
 
     def read(self, index: int) -> Sequence[LabelledPicture]:
         """Read a sample from `annotations` and `images`.
@@ -108,8 +109,8 @@ class Coco(Writer):
 
     def clear(self) -> None:
         """Remove pictures, labels and documents."""
-        labels = [*layout.drafts(self._folder), *layout.all_instances(self._folder)]
-        for path in [*labels, *layout.pictures(self._folder, self.written())]:
+        layout.tidy(self._folder, all_of_it=True)
+        for path in [*layout.all_instances(self._folder), *layout.pictures(self._folder, self.written())]:
             path.unlink(missing_ok=True)
         self._stage.clear()
         self.open(self._folder)

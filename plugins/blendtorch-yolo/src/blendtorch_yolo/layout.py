@@ -4,9 +4,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from blendtorch.core.atomic import remove_drafts
+
 IMAGES, LABELS, SAMPLES, DATA = "images", "labels", ".samples", "data.yaml"
 _FILE = re.compile(r"([0-9]{6,})(_[A-Za-z0-9._-]+)?\.(png|txt)")
-_DRAFT = re.compile(r"([0-9]{6,}(_[A-Za-z0-9._-]+)?\.(png|txt|json)|data\.yaml)\.[0-9]+\.part")
+_OURS = re.compile(r"[0-9]{6,}(_[A-Za-z0-9._-]+)?\.(png|txt|json)|data\.yaml")
 _NEAR = 1000  # workers are so far ahead of each other at most
 
 
@@ -20,10 +22,10 @@ def label(folder: Path, part: str, stem: str) -> Path:
     return folder / LABELS / part / f"{stem}.txt"
 
 
-def drafts(folder: Path) -> Iterator[Path]:
-    """List what killed processes left half-written."""
+def tidy(folder: Path, *, all_of_it: bool = False) -> None:
+    """Remove what killed processes left half-written; all of it, if nobody is writing."""
     for place in (folder, folder / SAMPLES, *_parts(folder)):
-        yield from (path for path in place.iterdir() if _DRAFT.fullmatch(path.name))
+        remove_drafts(place, _OURS, all_of_them=all_of_it)
 
 
 def files(folder: Path, indexes: frozenset[int]) -> Iterator[Path]:

@@ -95,9 +95,10 @@ class Yolo(Writer):
 
     def finish(self, categories: Mapping[int, str]) -> Sequence[str]:
         """Write `data.yaml`, and tell which objects are dropped or left out."""
-        for path in list(layout.drafts(self._folder)):
-            path.unlink(missing_ok=True)
-        return gather(self._stage, self._folder, self._parts, {key: name for key, name in categories.items() if key > 0})
+        named = {key: name for key, name in categories.items() if key > 0}
+        with self._stage.locked():
+            layout.tidy(self._folder)
+            return gather(self._stage, self._folder, self._parts, named)
 
     def read(self, index: int) -> Sequence[LabelledPicture]:
         """Read a sample from `images` and `labels`.
@@ -121,8 +122,8 @@ class Yolo(Writer):
 
     def clear(self) -> None:
         """Remove pictures, labels, `data.yaml` and documents."""
-        files = [*layout.drafts(self._folder), *layout.files(self._folder, self.written()), self._folder / layout.DATA]
-        for path in files:
+        layout.tidy(self._folder, all_of_it=True)
+        for path in [*layout.files(self._folder, self.written()), self._folder / layout.DATA]:
             path.unlink(missing_ok=True)
         self._stage.clear()
         self.open(self._folder)

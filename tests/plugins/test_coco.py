@@ -327,7 +327,7 @@ DAMAGES = {
     "counts": (lambda text: re.sub(r'"counts":"[^"]*', '"counts":"~~~~', text), "a mask cannot be read"),
     "keypoints": (lambda text: re.sub(r'"keypoints":\[[0-9.-]+,', '"keypoints":[', text), "expected x, y, v"),
     "box": (lambda text: text.replace('"bbox":[', '"bbox":[1,'), "an annotation of 000000.png cannot be read"),
-    "path": (lambda text: text.replace('"000000.png"', '"../000000.png"'), "expected one in images"),
+    "path": (lambda text: text.replace('"000000.png"', '"../000000.png"'), "expected one in the folder images"),
     "width": (lambda text: text.replace('"width":64', '"width":65'), "expected 65 x 48"),
 }
 

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ import pytest
 import torch
 from blendtorch import btt
 from blendtorch.core.discovery import Catalogue
+from blendtorch.core.errors import DecodeError
 from blendtorch.core.labels import LabelledPicture
-from blendtorch.core.selection import labelled_pictures
+from blendtorch.core.selection import labelled_pictures, split_of
 from blendtorch.core.testing.cards import CATEGORIES, labelled_sample
 
 SCENE = Path(__file__).resolve().parents[2] / "examples" / "datagen" / "falling_cubes.blend"
@@ -126,6 +128,49 @@ def test_processes_that_gather_leave_each_other_s_drafts_alone(name, tmp_path):
             job.stdout.close()
     opened(name, folder).finish(CATEGORIES)
     assert contents(folder) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "stage", "key"), [("coco", ".samples", "part"), ("yolo", ".samples", "part"), ("bop", ".bop", "split")]
+)
+def test_documents_that_name_other_folders_are_refused(name, stage, key, tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    made = opened(name, folder)
+    made.write(labelled_sample(0))
+    made.finish(CATEGORIES)
+    part = split_of(labelled_sample(0)["meta"], {"train": 0.5, "val": 0.5})
+    (tmp_path / "other").mkdir()
+    victim = opened(name, tmp_path / "other")
+    victim.write(labelled_sample(0))
+    victim.finish(CATEGORIES)
+    document = folder / stage / "000000.json"
+    content = document.read_text()
+    assert f'"{key}":"{part}"' in content
+    for hostile in (f"../other/{part}", f"x/../../../{part}", str(tmp_path / "other" / part), "..", "", "a\\\\b"):
+        document.write_text(content.replace(f'"{key}":"{part}"', f'"{key}":"{hostile}"'))
+        before = contents(tmp_path)
+        made = opened(name, folder)
+        with pytest.raises(DecodeError, match="names files: use letters"):
+            made.finish(CATEGORIES)
+        assert contents(tmp_path) == before
+        if name != "coco":  # reads its files of labels
+            with pytest.raises(DecodeError, match="names files"):
+                made.read(0)
+    with suppress(DecodeError):
+        made.clear()
+    assert contents(tmp_path / "other") == {
+        path.removeprefix("other/"): data for path, data in before.items() if path.startswith("other/")
+    }
+
+
+def test_pictures_of_coco_s_documents_are_in_its_folder(tmp_path):
+    made = opened("coco", tmp_path)
+    made.write(labelled_sample(0))
+    document = tmp_path / ".samples" / "000000.json"
+    document.write_text(document.read_text().replace("000000.png", "../000000.png"))
+    with pytest.raises(DecodeError, match=r"sample 0 .*'../000000.png': expected one in the folder images"):
+        made.finish(CATEGORIES)
 
 
 def tensors(value):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 from blendtorch.core.errors import ConfigurationError, DecodeError
+from blendtorch.core.selection import check_part
 
 PICTURES_PER_SCENE = 1000
 
@@ -58,6 +59,10 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     format: Literal["blendtorch-bop/1"] = "blendtorch-bop/1"
     split: str
     shots: dict[str, Shot]
+
+    def __post_init__(self) -> None:
+        """Refuse a folder that is elsewhere."""
+        check_part(self.split)
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):

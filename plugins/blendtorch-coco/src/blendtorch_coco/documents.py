@@ -1,6 +1,10 @@
 """The parts of COCO's JSON, typed: what is written of a picture, and what is read of it."""
 
+from pathlib import Path
+
 import msgspec
+from blendtorch.core.errors import DecodeError
+from blendtorch.core.selection import check_part
 from msgspec import UNSET, UnsetType
 
 
@@ -41,6 +45,11 @@ class Image(msgspec.Struct):
     height: int
     camera: str
     sample: int
+
+    def __post_init__(self) -> None:
+        """Refuse a file that is elsewhere."""
+        if Path(self.file_name).name != self.file_name:
+            raise ValueError(f"file_name is {self.file_name[:80]!r}: expected one in the folder images")
 
 
 class Annotation(msgspec.Struct):
@@ -132,3 +141,20 @@ class Document(msgspec.Struct, kw_only=True):
     pictures: list[Picture]
     keypoints: list[str] | None = None
     skeleton: list[tuple[int, int]] = []
+
+    def __post_init__(self) -> None:
+        """Refuse a part that is elsewhere."""
+        check_part(self.part)
+
+
+def read_document(content: bytes, index: int) -> Document:
+    """Read what is kept of a sample.
+
+    Raises
+    ------
+    DecodeError
+    """
+    try:
+        return msgspec.json.decode(content, type=Document)
+    except msgspec.MsgspecError as error:
+        raise DecodeError(f"the document of sample {index} cannot be read: {error}") from None

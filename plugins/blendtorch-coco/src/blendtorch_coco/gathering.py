@@ -15,7 +15,7 @@ from blendtorch.core.staging import Stage
 from msgspec import UNSET
 
 from blendtorch_coco import layout
-from blendtorch_coco.documents import Category, Document
+from blendtorch_coco.documents import Category, read_document
 
 _INFO = {"description": "Synthetic pictures, rendered by Blender and labelled by blendtorch", "version": "1.0"}
 
@@ -46,6 +46,8 @@ def gather(stage: Stage, folder: Path, parts: Iterable[str], names: Mapping[int,
     ------
     ConfigurationError
         If samples have different keypoints.
+    DecodeError
+        If a document is damaged.
     """
     ignored, left_out, seen = Counter[str](), Counter[str](), set[int]()
     keypoints: tuple[list[str] | None, list[tuple[int, int]]] | None = None
@@ -53,7 +55,7 @@ def gather(stage: Stage, folder: Path, parts: Iterable[str], names: Mapping[int,
     with ExitStack() as stack:
         files = {part: stack.enter_context(_Part(layout.instances(folder, part))) for part in parts}
         for index in stage:
-            document = msgspec.json.decode(stage.get(index), type=Document)
+            document = read_document(stage.get(index), index)
             own = (document.keypoints, document.skeleton)
             if (keypoints := keypoints or own) != own:
                 raise ConfigurationError(

@@ -57,8 +57,6 @@ class Reader:
         return [self._picture(image, part) for image, part in self._images[index]]
 
     def _picture(self, image: Image, part: str) -> LabelledPicture:
-        if Path(image.file_name).name != image.file_name:
-            raise DecodeError(f"image {image.id} is the file {image.file_name!r}: expected one in {layout.IMAGES}")
         pixels = pictures.read(self._folder / layout.IMAGES / image.file_name, image.width, image.height)
         try:
             found = [msgspec.json.decode(text, type=Annotation) for text in self._annotations.get(image.id, ())]

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 from blendtorch.core.atomic import write_atomically
-from blendtorch.core.errors import ConfigurationError
-from blendtorch.core.selection import tell
+from blendtorch.core.errors import ConfigurationError, DecodeError
+from blendtorch.core.selection import check_part, tell
 from blendtorch.core.staging import Stage
 
 from blendtorch_yolo import layout
@@ -44,6 +44,23 @@ class Document(msgspec.Struct, kw_only=True):
     keypoints: list[str] | None = None
     flip: list[int] | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a part that is elsewhere."""
+        check_part(self.part)
+
+
+def read_document(content: bytes, index: int) -> Document:
+    """Read what is kept of a sample.
+
+    Raises
+    ------
+    DecodeError
+    """
+    try:
+        return msgspec.json.decode(content, type=Document)
+    except msgspec.MsgspecError as error:
+        raise DecodeError(f"the document of sample {index} cannot be read: {error}") from None
+
 
 def gather(stage: Stage, folder: Path, parts: Iterable[str], names: Mapping[int, str]) -> list[str]:
     """Write `data.yaml`; returns what the user should know.
@@ -66,7 +83,7 @@ def gather(stage: Stage, folder: Path, parts: Iterable[str], names: Mapping[int,
     dropped, left_out, pictures, seen = Counter[str](), Counter[str](), Counter[str](), set[int]()
     keypoints: tuple[list[str] | None, list[int] | None] | None = None
     for index in stage:
-        document = msgspec.json.decode(stage.get(index), type=Document)
+        document = read_document(stage.get(index), index)
         own = (document.keypoints, document.flip)
         if (keypoints := keypoints or own) != own:
             raise ConfigurationError(

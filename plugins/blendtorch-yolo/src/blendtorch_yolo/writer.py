@@ -16,7 +16,7 @@ from blendtorch.core.selection import LabelOptions, labelled_pictures, require_l
 from blendtorch.core.staging import Stage, picture_stems
 
 from blendtorch_yolo import layout, pictures
-from blendtorch_yolo.gathering import Document, gather
+from blendtorch_yolo.gathering import Document, gather, read_document
 from blendtorch_yolo.rows import Task, objects_of, row_of
 
 NO_CATEGORY = "no category: its category_id is 0"
@@ -110,7 +110,7 @@ class Yolo(Writer):
         DecodeError
             If a file is damaged.
         """
-        document = msgspec.json.decode(self._stage.get(index), type=Document)
+        document = read_document(self._stage.get(index), index)
         found = []
         for camera, stem in picture_stems(index, document.cameras).items():
             image = pictures.read(layout.image(self._folder, document.part, stem))

@@ -1,6 +1,7 @@
 """Which objects of a sample a data set lists, which of them are to be ignored, and why the others are left out."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal
@@ -19,6 +20,7 @@ SMALL = "fewer pixels than min_pixels"
 INEXACT = "flagged by its annotator: the renderer shows it otherwise"
 _SHOWN = ("poses", "boxes3d", "keypoints")  # whose `valid` says whether the scene shows an object, in the picture or not
 
+_PART = re.compile(r"[_-]*[A-Za-z0-9][A-Za-z0-9_-]*")  # names of parts, which name files and folders
 BOXES = frozenset({"boxes2d_tight", "boxes2d_loose"})  # annotators, of which one is needed to list objects
 
 
@@ -51,8 +53,30 @@ class LabelOptions(Options, frozen=True, kw_only=True):
         if not sum(self.split.values()) > 0:
             raise ValueError("split has no part that is larger than 0: write train=0.9,val=0.1")
         for name in self.split:
-            if not name.replace("_", "").replace("-", "").isalnum() or not name.isascii():
-                raise ValueError(f"split: {name!r} names files: use letters, digits, _ and -")
+            check_part(name)
+
+
+def check_part(name: str) -> str:
+    """Return the name of a part of a data set, if it can be that of a file.
+
+    What is read may say anything: writers call it on names of their documents, too.
+
+    Raises
+    ------
+    ValueError
+
+    Examples
+    --------
+    >>> check_part("train_pbr")
+    'train_pbr'
+    >>> check_part("../train")
+    Traceback (most recent call last):
+        ...
+    ValueError: split: '../train' names files: use letters, digits, _ and -
+    """
+    if not _PART.fullmatch(name):
+        raise ValueError(f"split: {name[:80]!r} names files: use letters, digits, _ and -")
+    return name
 
 
 def split_of(meta: Mapping[str, Any], split: Mapping[str, float]) -> str:

@@ -422,6 +422,25 @@ def test_further_cameras_have_files_of_their_own(tmp_path):
         writer.write({**one, "a.b": left, "a b": left})
 
 
+@pytest.mark.parametrize(
+    ("camera", "name"), [("info", "scene_gt_info.json"), ("coco", "scene_gt_coco.json"), ("visib", "mask_visib")]
+)
+def test_a_camera_that_would_write_the_files_of_the_first_is_refused(camera, name, tmp_path):
+    left = {key: value for key, value in sample(2).items() if key not in ("objects", "meta")}
+    with pytest.raises(ConfigurationError, match=rf"two cameras would write {name}: give them other names"):
+        opened(tmp_path).write({**sample(1), camera: left})
+    assert not list(tmp_path.rglob("*.png"))
+
+
+def test_cameras_of_different_samples_that_would_write_the_same_files_are_refused(tmp_path):
+    left = {key: value for key, value in sample(2).items() if key not in ("objects", "meta")}
+    writer = opened(tmp_path)
+    writer.write({**sample(1), "a.b": left})
+    writer.write({**sample(2), "a b": left})
+    with pytest.raises(ConfigurationError, match="two cameras would write depth_a-b"):
+        writer.finish(CATEGORIES)
+
+
 def changed(**fields):
     """A sample with other values; `poses={"size": ...}` changes a field of `poses`."""
     made = sample(1)

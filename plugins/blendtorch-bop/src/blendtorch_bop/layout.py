@@ -9,14 +9,16 @@ Sample 1007 is picture 7 of scene 1. Files of further cameras have the camera's 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from blendtorch.core.atomic import remove_drafts
+from blendtorch.core.errors import ConfigurationError
 
 from blendtorch_bop.documents import PICTURES_PER_SCENE
 
 STAGE = ".bop"
+PICTURES = ("rgb", "depth", "mask", "mask_visib")
 SCENE_FILES = ("scene_camera", "scene_gt", "scene_gt_info", "scene_gt_coco")
 _SCENE = re.compile(r"\d{6,}")
 _FOLDER = re.compile(r"(rgb|depth|mask|mask_visib)(_[A-Za-z0-9-]+)*")
@@ -58,6 +60,32 @@ def mask(kind: str, camera: str, image: int, number: int) -> str:
 def scene_file(kind: str, camera: str) -> str:
     """Name one of `SCENE_FILES`: `scene_gt.json`."""
     return f"{kind}{suffix_of(camera)}.json"
+
+
+def refuse_alike(cameras: Iterable[str]) -> None:
+    """Refuse cameras that would write the same files.
+
+    Raises
+    ------
+    ConfigurationError
+
+    Examples
+    --------
+    >>> refuse_alike(["", "left"])
+    >>> refuse_alike(["", "info"])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    blendtorch.core.errors.ConfigurationError: two cameras would write scene_gt_info.json: give them other names, ...
+    """
+    taken = set[str]()
+    for camera in cameras:
+        names = {f"{kind}{suffix_of(camera)}" for kind in PICTURES} | {scene_file(kind, camera) for kind in SCENE_FILES}
+        if both := taken & names:
+            raise ConfigurationError(
+                f"two cameras would write {min(both)}: give them other names, which differ in letters or digits, and are not "
+                "what files of the first camera end in: info, coco, visib"
+            )
+        taken |= names
 
 
 def scenes(split: Path) -> Iterator[Path]:

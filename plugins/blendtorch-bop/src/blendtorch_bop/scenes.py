@@ -22,6 +22,11 @@ def write(folder: Path, scene: int, documents: Mapping[int, Document], categorie
     documents : mapping of int to Document
         All of the scene, by the indexes of the samples, in order.
     categories : mapping of int to str
+
+    Raises
+    ------
+    ConfigurationError
+        If cameras of different samples would write the same files.
     """
     for split in dict.fromkeys(each.split for each in documents.values()):
         target = layout.scene_folder(folder, split, scene)
@@ -30,6 +35,7 @@ def write(folder: Path, scene: int, documents: Mapping[int, Document], categorie
             if document.split == split:
                 for camera, shot in document.shots.items():
                     shots.setdefault(camera, {})[layout.place_of(index)[1]] = shot
+        layout.refuse_alike(shots)
         for camera, own in shots.items():
             contents = {
                 "scene_camera": to_json_lines({str(image): shot.camera for image, shot in own.items()}),

@@ -87,7 +87,9 @@ class Bop(Writer):
         shots: dict[str, Shot] = {}
         files: dict[str, npt.NDArray[Any]] = {}
         by_camera = views(sample)
-        for picture in labelled_pictures(sample, self.options):
+        pictures = labelled_pictures(sample, self.options)
+        layout.refuse_alike(each.camera for each in pictures)
+        for picture in pictures:
             name = picture.camera
             made = Labelling(by_camera[name], sample["objects"], picture, legend, models, self.options)
             shots[name] = made.shot
@@ -98,10 +100,6 @@ class Bop(Writer):
             for number, masks in enumerate(made.masks):
                 for kind, mask in zip(("mask", "mask_visib"), masks, strict=True):
                     pixels[layout.mask(kind, name, image, number)] = mask.astype(np.uint8) * np.uint8(255)
-            if taken := files.keys() & pixels.keys():
-                raise ConfigurationError(
-                    f"two cameras would write {min(taken)}: give them names that differ in letters or digits"
-                )
             files.update(pixels)
         target = layout.scene_folder(self._folder, split, scene)
         self._stage.path(index).unlink(missing_ok=True)  # what is replaced is not whole meanwhile

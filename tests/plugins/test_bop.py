@@ -485,6 +485,22 @@ def test_what_bop_cannot_say_is_refused_and_nothing_is_written(case, tmp_path):
     assert opened(tmp_path).written() == frozenset()
 
 
+def test_models_may_differ_by_rounding(tmp_path):
+    """Another CPU, or another numpy, may compute the last digits otherwise."""
+    opened(tmp_path).write(sample(0))
+    stored = (tmp_path / ".bop" / "models.json").read_bytes()
+    models = json.loads(sample(1)["meta"]["legend"])["poses"]["models"]
+    for each in (model for (model,) in models.values()):
+        each["diameter"] = np.nextafter(each["diameter"], 9)
+        each["low"] = [np.nextafter(side, -9) for side in each["low"]]  # where it was 0, a very small number
+    opened(tmp_path).write(changed(legend={"poses": {"models": models}}))
+    assert (tmp_path / ".bop" / "models.json").read_bytes() == stored
+    for change in ({"diameter": models["1"][0]["diameter"] * (1 + 1e-5)}, {"mirrored": True}, {"high": [0.4, 0.25, 1e-5]}):
+        other = {**models, "1": [{**models["1"][0], **change}]}
+        with pytest.raises(ConfigurationError, match="not those of the samples that are there"):
+            opened(tmp_path).write(changed(legend={"poses": {"models": other}}))
+
+
 def test_models_of_a_run_before_stay_the_same(tmp_path):
     opened(tmp_path).write(sample(0))
     larger = {"poses": {"models": {"1": [{"diameter": 2, "low": [0, 0, 0], "high": [1, 1, 0]}]}}}

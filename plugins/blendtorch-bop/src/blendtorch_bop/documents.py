@@ -10,6 +10,7 @@ from blendtorch.core.errors import ConfigurationError, DecodeError
 from blendtorch.core.selection import check_part
 
 PICTURES_PER_SCENE = 1000
+_ROUNDING = 1e-6  # of a diameter: how far models may differ that another CPU has measured
 
 
 class Shot(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,6 +78,12 @@ class Model(msgspec.Struct, frozen=True, kw_only=True):
     def size(self) -> tuple[float, ...]:
         """Its extent along the axes of its frame."""
         return tuple(high - low for low, high in zip(self.low, self.high, strict=True))
+
+    def is_like(self, other: "Model") -> bool:
+        """Whether it is the same but for rounding."""
+        own, theirs = ((each.diameter, *each.low, *each.high) for each in (self, other))
+        far = _ROUNDING * self.diameter
+        return self.mirrored == other.mirrored and all(abs(one - two) <= far for one, two in zip(own, theirs, strict=True))
 
 
 def read_document(content: bytes) -> Document:

@@ -180,7 +180,7 @@ class Bop(Writer):
             if not models:
                 return models
             stored = self._stored_models()
-            if stored and stored != models:
+            if stored and not _alike(stored, models):
                 raise ConfigurationError(
                     f"the models are not those of the samples that are there ({path}): choose another folder, or overwrite"
                 )
@@ -206,6 +206,10 @@ class Bop(Writer):
         mark.touch()
         write_atomically(path, content)
         return []
+
+
+def _alike(some: Mapping[int, Model], others: Mapping[int, Model]) -> bool:
+    return some.keys() == others.keys() and all(some[category].is_like(others[category]) for category in some)
 
 
 def _remove_empty(*folders: Path) -> None:

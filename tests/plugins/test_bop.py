@@ -18,7 +18,7 @@ from blendtorch.core.selection import HIDDEN, INEXACT, UNSEEN, array_names, labe
 from blendtorch.core.testing.cards import CATEGORIES, labelled_sample
 from blendtorch.core.testing.suites import WriterSuite
 from blendtorch_bop import Bop, BopOptions
-from blendtorch_bop.labelling import NO_CATEGORY
+from blendtorch_bop.labelling import NO_CATEGORY, NO_POSE
 from blendtorch_bop.pixels import to_steps
 from blendtorch_bop.reader import IGNORED
 from hypothesis import example, given
@@ -523,6 +523,17 @@ def test_objects_without_a_category_are_left_out(tmp_path):
     told = writer.finish(CATEGORIES)
     assert [each["obj_id"] for each in Scene(tmp_path / "train_pbr" / "000000").gt[1]] == [2, 1, 2, 1]
     assert any(NO_CATEGORY in each for each in told)
+
+
+def test_objects_without_a_pose_are_left_out_for_a_reason_of_their_own(tmp_path):
+    writer = opened(tmp_path)
+    seen = sample(1)["boxes2d_tight"]["valid"]
+    assert seen[1]
+    writer.write(changed(poses={"valid": np.arange(5) != 1}))
+    told = writer.finish(CATEGORIES)
+    assert len(Scene(tmp_path / "train_pbr" / "000000").gt[1]) == 4
+    assert any(f"1 {NO_POSE}" in each for each in told)
+    assert not any(NO_CATEGORY in each for each in told)
 
 
 def test_what_lies_beyond_the_border_is_invisible(tmp_path):

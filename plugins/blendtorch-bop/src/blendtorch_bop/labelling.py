@@ -14,7 +14,7 @@ from blendtorch_bop.documents import Model, Shot, several_models
 from blendtorch_bop.options import BopOptions
 from blendtorch_bop.pixels import NOTHING, Mask, depth_scale_for, last_pixel_box, run_lengths, to_steps
 
-NO_CATEGORY = "without a category_id"
+NO_CATEGORY, NO_POSE = "without a category_id", "without a valid pose"
 _TOLERANCE = 1e-4  # of a diameter: how far the size of an object may be from that of its model
 
 
@@ -73,7 +73,7 @@ class Labelling:
         for row, (instance, category) in enumerate(zip(np.asarray(objects["instance_id"]).tolist(), categories, strict=True)):
             if category < 1 or not valid[row]:
                 if instance in seen:
-                    unlabelled[NO_CATEGORY] += 1
+                    unlabelled[NO_CATEGORY if category < 1 else NO_POSE] += 1
                 continue
             whole = np.asarray(view["masks_amodal"]["masks"][row], bool)
             each = seen.get(instance)

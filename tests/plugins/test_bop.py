@@ -15,6 +15,7 @@ from blendtorch import btt
 from blendtorch.core.discovery import Catalogue
 from blendtorch.core.errors import ConfigurationError, DecodeError
 from blendtorch.core.selection import HIDDEN, INEXACT, UNSEEN, array_names, labelled_pictures
+from blendtorch.core.staging import Stage
 from blendtorch.core.testing.cards import CATEGORIES, labelled_sample
 from blendtorch.core.testing.suites import WriterSuite
 from blendtorch_bop import Bop, BopOptions
@@ -313,6 +314,20 @@ def test_whoever_writes_and_in_whatever_order_the_files_are_the_same(dataset, tm
             assert one.finish(CATEGORIES) is not None  # and more come later
     two.finish(CATEGORIES)
     assert contents(tmp_path) == contents(folder)
+
+
+def test_a_sample_that_another_process_replaces_is_gathered_by_that_one(tmp_path, monkeypatch):
+    writer = opened(tmp_path)
+    for index in range(3):
+        writer.write(sample(index))
+    (tmp_path / ".bop" / "000001.json").unlink()  # as write does, after it was listed
+    with monkeypatch.context() as patched:
+        patched.setattr(Stage, "__iter__", lambda _: iter(range(3)))
+        writer.finish(CATEGORIES)
+    assert set(Scene(tmp_path / "train_pbr" / "000000").gt) == {0, 2}
+    writer.write(sample(1))
+    writer.finish(CATEGORIES)
+    assert set(Scene(tmp_path / "train_pbr" / "000000").gt) == {0, 1, 2}
 
 
 def test_it_removes_what_it_made_and_nothing_else(dataset, tmp_path):

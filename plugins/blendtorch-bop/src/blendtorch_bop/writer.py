@@ -153,7 +153,10 @@ class Bop(Writer):
     def _gather(self, categories: Mapping[int, str]) -> list[str]:
         tally = Tally()
         for scene, indexes in groupby(self._stage, key=lambda index: layout.place_of(index)[0]):
-            documents = {index: read_document(self._stage.get(index)) for index in indexes}
+            documents = {}
+            for index in indexes:
+                with suppress(FileNotFoundError):  # another process replaces it, and gathers when it has
+                    documents[index] = read_document(self._stage.get(index))
             scenes.write(self._folder, scene, documents, categories)
             for document in documents.values():
                 tally.add(document)

@@ -521,7 +521,7 @@ class Writer(Plugin):
         clear()                  only where what is there is to be replaced
         written()                at any time: what need not be made again
         write(sample)            in any order; in several processes at the same time, each with a Writer of its own
-        finish(categories)       once, in the main process, when every sample is written
+        finish(categories)       once in a run, in its main process, when every sample of it is written
         read(index)              at any time, for those who compare what is there with something
         read_sample(index)       at any time, for those who look at it
         close()                  in every process, also after an error, and where open was not reached
@@ -617,6 +617,9 @@ class Writer(Plugin):
 
     def finish(self, categories: Mapping[int, str]) -> Sequence[str] | None:  # noqa: ARG002
         """Write what belongs to the whole, an index for example. A later run may add samples, and finish again.
+
+        Other runs may write and finish in the same folder at the same time, as jobs of an array do: take turns with
+        `blendtorch.core.atomic.locked`, and leave young drafts alone.
 
         Parameters
         ----------

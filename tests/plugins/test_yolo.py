@@ -286,6 +286,19 @@ def test_the_same_samples_have_the_same_bytes_whoever_wrote_them(tmp_path):
     assert contents(folder) == expected
 
 
+def test_a_resumed_run_describes_all_that_is_there(tmp_path):
+    """Parts, classes and the place are those of the whole folder, wherever it lies and whatever the first run said."""
+    first, moved = tmp_path / "first", tmp_path / "moved"
+    data_set(first, [sample_of(0)], categories={}, split={"early": 1})
+    first.rename(moved)
+    data_set(moved, [sample_of(1)], split={"train": 1})
+    described = yaml.safe_load((moved / "data.yaml").read_text())
+    assert described.pop("names") == {number - 1: name for number, name in CATEGORIES.items() if number > 0}
+    parts = {"train": "images/train", "val": "images/train", "early": "images/early"}
+    assert described == {"path": str(moved.resolve()), **parts}
+    assert all(list((moved / folder).glob("*.png")) for folder in parts.values())
+
+
 def test_what_it_wrote_goes_and_what_is_called_alike_stays(tmp_path):
     made, _ = data_set(tmp_path, map(sample_of, range(3)), split={"train": 1})
     before = contents(tmp_path)

@@ -23,6 +23,7 @@ from blendtorch.core.testing.cards import CATEGORIES, labelled_sample
 from blendtorch.core.testing.suites import WriterSuite
 from blendtorch.core.testing.writing import samples
 from blendtorch_huggingface import Huggingface, HuggingfaceOptions
+from blendtorch_huggingface.columns import Rows
 from blendtorch_huggingface.image_values import from_image, is_picture, to_image
 from huggingface_hub import DatasetCard
 from hypothesis import given, settings
@@ -288,6 +289,7 @@ import sys
 from pathlib import Path
 from blendtorch.core.testing.cards import labelled_sample
 from blendtorch_huggingface import Huggingface, HuggingfaceOptions
+from blendtorch_huggingface.columns import Rows
 writer = Huggingface(HuggingfaceOptions(samples_per_shard=7, split={"train": 0.7, "val": 0.3}))
 writer.open(Path(sys.argv[1]))
 first, step, end = map(int, sys.argv[2:])
@@ -381,6 +383,22 @@ def test_samples_have_the_same_columns_and_names(tmp_path):
         with pytest.raises(ConfigurationError, match=expected):
             made.write({**sample, **changed})
     assert made.written() == {0}
+
+
+def test_what_all_objects_share_is_theirs_together_however_many_there_are(tmp_path):
+    """There are as many bones and keypoints as objects here, of which one is left out."""
+    sample = labelled_sample(0)
+    bones, flip = np.stack([np.arange(5), np.arange(1, 6)], axis=-1), np.array([1, 0, 3, 2, 4])
+    sample["keypoints"] |= {"skeleton": bones, "flip": flip}
+    (row,) = Rows(sample, LabelOptions(), 1).rows
+    assert (row["keypoints_skeleton"], row["keypoints_flip"]) == (bones.tolist(), flip.tolist())
+    assert len(row["objects"]["keypoints_xy"]) == len(row["objects"]["id"]) < 5
+    made = writer(tmp_path)
+    made.write(sample)
+    fewer = labelled_sample(1)
+    fewer["keypoints"] |= {"skeleton": bones[:3], "flip": flip}
+    made.write(fewer)
+    assert made.written() == {0, 1}
 
 
 def test_a_part_needs_a_name_that_datasets_takes():

@@ -19,6 +19,7 @@ _SAID = {
     "boxes2d_tight_xyxy",
     *(f"{name}_{field}" for name in ("boxes2d_tight", "instance_ids") for field in ("valid", "exact")),
 }
+_SHARED = {"skeleton", "flip"}  # of keypoints: they are the same for all objects, however many there are
 _META = {"index": "int64", "seed": "int64", "episode": "int64", "frame": "int64", "drawn": "string"}
 
 
@@ -154,16 +155,16 @@ def _dtype(array: Array, column: str) -> str:
 
 
 def _flat(values: Mapping[str, Any], place: tuple[str, ...], labels: bool) -> Iterator[tuple[str, Any, bool]]:
-    """Go through what is in a mapping: the name of its column, an array or text, and whether it is among labels of objects.
+    """Go through what is in a mapping: the name of its column, an array or text, and whether it is a label of objects.
 
-    A field that is called as its annotator is named once.
+    Those are beside `valid`. A field that is called as its annotator is named once.
     """
     for key, each in values.items():
         names = place if place[-1:] == (key,) else (*place, key)
         if isinstance(each, Mapping):
             yield from _flat(each, names, "valid" in each)
         elif hasattr(each, "__array__") or isinstance(each, (bool, int, float)):
-            yield "_".join(names), np.asarray(each), labels
+            yield "_".join(names), np.asarray(each), labels and key not in _SHARED
         else:
             yield "_".join(names), each if isinstance(each, str) else _text(each, "_".join(names)), labels
 

@@ -401,6 +401,16 @@ def test_what_all_objects_share_is_theirs_together_however_many_there_are(tmp_pa
     assert made.written() == {0, 1}
 
 
+def test_what_is_measured_of_models_may_differ_by_a_bit(tmp_path):
+    """As it does from one processor to the next."""
+    made = writer(tmp_path)
+    for index, size in enumerate((1.0, 1.0000000000000002)):
+        sample = labelled_sample(index)
+        legend = {**json.loads(sample["meta"]["legend"]), "poses": {"models": {"1": [{"size": [size] * 3}]}}}
+        made.write({**sample, "meta": {**sample["meta"], "legend": json.dumps(legend)}})
+    assert made.written() == {0, 1}
+
+
 def test_a_part_needs_a_name_that_datasets_takes():
     with pytest.raises(ValueError, match="datasets takes no 'hold-out'"):
         HuggingfaceOptions(split={"hold-out": 1.0})

@@ -84,9 +84,8 @@ class Huggingface(Writer):
         made = Rows(sample, self.options, self.options.png_level)
         for row, left_out in zip(made.rows, made.left_out, strict=True):
             row["_tally"] = {**_counted(sample, row), "left_out": left_out}
-        names = {annotator: each for annotator, each in legend_of(sample).items() if annotator != "categories"}
         self._shards.agree("features", made.features)
-        self._shards.agree("legend", names)
+        self._shards.agree("names", _names(sample))
         self._shards.put(index, split_of(sample["meta"], self.options.split), msgspec.msgpack.encode(made.rows))
 
     def finish(self, categories: Mapping[int, str]) -> Sequence[str]:
@@ -127,7 +126,7 @@ class Huggingface(Writer):
         places = {str(number): place for place, number in enumerate(sorted(categories))}
         objects = {str(places[number]): count for number, count in tally.get("objects", {}).items() if number in places}
         title = self._folder.resolve().name
-        points = (self._shards.agreed("legend") or {}).get("keypoints", {}).get("names", ())
+        points = (self._shards.agreed("names") or {}).get("keypoints", ())
         names = card.Names(tables.class_names(categories), points)
         text = card.card(before, title, features, files, {**tally, "objects": objects}, names)
         write_atomically(path, text.encode())
@@ -159,6 +158,12 @@ class Huggingface(Writer):
             for size, last, dtype in kinds
         ]
         return 4_000 + sum(shares)
+
+
+def _names(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what annotators call the columns of their arrays, and nothing that is measured: that differs between processors."""
+    legend = legend_of(sample)
+    return {label: said["names"] for label, said in legend.items() if label != "categories" and "names" in said}
 
 
 def _counted(sample: Mapping[str, Any], row: Mapping[str, Any]) -> Tally:

@@ -22,7 +22,7 @@ from blendtorch.core.selection import LabelOptions, array_names, labelled_pictur
 from blendtorch.core.testing.cards import CATEGORIES, labelled_sample
 from blendtorch.core.testing.suites import WriterSuite
 from blendtorch.core.testing.writing import samples
-from blendtorch_huggingface import Huggingface, HuggingfaceOptions
+from blendtorch_huggingface import Huggingface, HuggingfaceOptions, tables
 from blendtorch_huggingface.columns import Rows
 from blendtorch_huggingface.image_values import from_image, is_picture, to_image
 from huggingface_hub import DatasetCard
@@ -288,7 +288,7 @@ WRITING = """
 import sys
 from pathlib import Path
 from blendtorch.core.testing.cards import labelled_sample
-from blendtorch_huggingface import Huggingface, HuggingfaceOptions
+from blendtorch_huggingface import Huggingface, HuggingfaceOptions, tables
 from blendtorch_huggingface.columns import Rows
 writer = Huggingface(HuggingfaceOptions(samples_per_shard=7, split={"train": 0.7, "val": 0.3}))
 writer.open(Path(sys.argv[1]))
@@ -409,6 +409,20 @@ def test_what_is_measured_of_models_may_differ_by_a_bit(tmp_path):
         legend = {**json.loads(sample["meta"]["legend"]), "poses": {"models": {"1": [{"size": [size] * 3}]}}}
         made.write({**sample, "meta": {**sample["meta"], "legend": json.dumps(legend)}})
     assert made.written() == {0, 1}
+
+
+@pytest.mark.parametrize("index", [None, 5])
+def test_a_table_that_is_small_in_its_file_only_is_refused_before_it_is_read(tmp_path, monkeypatch, index):
+    """Equal values take a few bytes, however many there are."""
+    path = tmp_path / "x.parquet"
+    parquet.write_table(pa.table({"index": np.full(2**18, 5)}), path, compression="zstd")
+    assert path.stat().st_size < 2**12
+    with monkeypatch.context() as patch:
+        patch.setattr(parquet.ParquetFile, "read_row_group", None)
+        with pytest.raises(ValueError, match=f"a row group of {2**21} bytes, and {2**20} are allowed"):
+            next(tables.read_table(path, 2**20, index))
+    assert next(tables.read_table(path, 2**22, index)) == {"index": 5}
+    assert list(tables.read_table(path, 2**22, 4)) == []
 
 
 def test_a_part_needs_a_name_that_datasets_takes():

@@ -24,7 +24,7 @@ from blendtorch.core.testing.cards import CATEGORIES, labelled_sample
 from blendtorch.core.testing.subject import alike
 from blendtorch.core.testing.suites import WriterSuite
 from blendtorch.core.testing.writing import samples
-from blendtorch_webdataset import Webdataset, WebdatasetOptions, decode, encode, pictures, samples_of
+from blendtorch_webdataset import Webdataset, WebdatasetOptions, array_members, decode, encode, pictures, samples_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as some
@@ -360,6 +360,29 @@ def test_nothing_is_executed_and_memory_is_asked_for_first(case):
     content, reason = HOSTILE[case]
     with pytest.raises(DecodeError, match=reason):
         decode({"json": b"{}", "npz": content}, limit_bytes=2**20)
+
+
+def test_the_limit_is_one_for_the_whole_sample():
+    members = encode({"image": np.zeros((64, 64, 3), np.uint8), "meta": {"index": 0}}, LabelOptions(), 1)
+    more = {f"{name}.npz": array_members.to_npz({name: np.zeros(2**16)}) for name in "ab"}
+    assert decode(members | more, limit_bytes=64 * 64 * 3 + 2**20 + 2 * 128)["a"].shape == (2**16,)
+    with pytest.raises(DecodeError, match=f"and {2**20 - 64 * 64 * 3 - 2**19} are allowed"):
+        decode(members | more, limit_bytes=2**20)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_links_in_a_shard_are_not_followed(tmp_path, kind):
+    """They have no size of their own, so many of them would pass any limit."""
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        entry = tarfile.TarInfo("000000.npz")
+        entry.size = 2**20
+        tar.addfile(entry, BytesIO(bytes(entry.size)))
+        for number in range(20):
+            link = tarfile.TarInfo(f"000000.{number}.npz")
+            link.type, link.linkname = kind, "000000.npz"
+            tar.addfile(link)
+    ((key, name),) = samples_of(tmp_path / "x.tar", limit_bytes=2**20 + 2**10)
+    assert {key, name} == {"__key__", "npz"}
 
 
 def test_the_estimate_is_more_than_is_taken_and_not_ten_times(tmp_path):

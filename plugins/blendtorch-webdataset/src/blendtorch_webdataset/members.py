@@ -129,7 +129,7 @@ def decode(members: Mapping[str, Any], limit_bytes: int = LIMIT_BYTES) -> dict[s
     members : mapping
         By the ends of their names, bytes: what `webdataset.WebDataset` yields without `decode`.
     limit_bytes : int
-        What it may take in memory.
+        What all its arrays together may take in memory.
 
     Returns
     -------
@@ -159,13 +159,17 @@ def pictures(members: Mapping[str, Any], limit_bytes: int = LIMIT_BYTES) -> list
 def _decode(members: Mapping[str, Any], limit_bytes: int) -> tuple[dict[str, Any], Document]:
     try:
         document = msgspec.json.decode(members["json"], type=Document)
-        sample = document.sample
+        sample, left_bytes = document.sample, limit_bytes
         for name, content in members.items():
             if name in document.pictures:
-                parts.put_back(sample, document.pictures[name], array_members.from_png(content, limit_bytes))
+                arrays = {document.pictures[name]: array_members.from_png(content, left_bytes)}
             elif name == "npz" or name.endswith(".npz"):
-                for place, array in array_members.from_npz(content, limit_bytes).items():
-                    parts.put_back(sample, place, array)
+                arrays = array_members.from_npz(content, left_bytes)
+            else:
+                continue
+            left_bytes -= sum(array.nbytes for array in arrays.values())
+            for place, array in arrays.items():
+                parts.put_back(sample, place, array)
     except Exception as error:  # what damaged bytes make libraries raise
         raise _damaged(members, error) from error
     return sample, document

@@ -127,6 +127,8 @@ def samples_of(path: Path, limit_bytes: int = LIMIT_BYTES, index: int | None = N
     try:
         with tarfile.open(path, "r:") as tar:
             for entry in tar:
+                if not entry.isreg():  # links have no size, and lead to what is read again and again
+                    continue
                 key, _, end = entry.name.partition(".")
                 if members and key != members["__key__"]:
                     yield members

@@ -1,6 +1,11 @@
 """Shards are the same whatever wrote the samples, in whatever order, and whatever was killed."""
 
+import os
 import random
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from blendtorch.core.atomic import whole
@@ -29,6 +34,11 @@ def joined(path, before, documents):
     return {"samples": {path.name.partition("-")[0]: len(documents)}}
 
 
+def gather(shards, write=joined):
+    with shards.gathered(write) as tally:
+        return tally
+
+
 def tree(folder):
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
@@ -40,14 +50,14 @@ def test_shards_do_not_depend_on_how_they_came_to_be(tmp_path_factory, indexes, 
     one, other, rng = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("other"), random.Random(seed)
     for index in sorted(indexes):
         put(opened(one), index)
-    assert opened(one).gather(joined) == opened(one).gather(joined)
+    assert gather(opened(one)) == gather(opened(one))
     for index in indexes:
         put(opened(other), index)
         if rng.random() < 0.3:
-            opened(other).gather(joined)
+            gather(opened(other))
         if rng.random() < 0.3:
             put(opened(other), index)
-    tally = opened(other).gather(joined)
+    tally = gather(opened(other))
     assert sum(tally["samples"].values()) == len(indexes)
     assert tree(one) == tree(other)
     assert opened(one).written() == frozenset(indexes)
@@ -66,21 +76,21 @@ def test_gathering_goes_on_after_a_kill_at_any_step(tmp_path):
         made = tmp_path / name
         for index in (0, 1, 2, 5, 6):
             put(opened(made), index)
-        opened(made).gather(joined)
+        gather(opened(made))
         for index in range(10):
             put(opened(made), index)
         return made
 
     expected = folder("expected")
     with _Interruption(expected) as interruption:
-        tally = opened(expected).gather(joined)
+        tally = gather(opened(expected))
     assert len(interruption.steps) > 20, "shards, marks, documents"
     for number in range(len(interruption.steps)):
         killed = folder(str(number))
         with _Interruption(killed, number):
-            opened(killed).gather(joined)
+            gather(opened(killed))
         assert opened(killed).written() == frozenset(range(10))
-        assert opened(killed).gather(joined) == tally
+        assert gather(opened(killed)) == tally
         found = tree(killed)
         assert {name: found[name] for name in tree(expected)} == tree(expected)
         assert not [name for name in found if name.startswith("data") and name.endswith(".part")]
@@ -90,20 +100,94 @@ def test_documents_go_when_they_are_in_shards(tmp_path):
     shards = opened(tmp_path)
     for index in range(10):
         put(shards, index)
-    (tmp_path / ".samples" / "train" / "000001.txt.77.part").write_text("half")
-    shards.gather(joined)
+    draft = tmp_path / ".samples" / "train" / "000001.txt.77.part"
+    draft.write_text("half")
+    os.utime(draft, (0, 0))  # nobody writes at it
+    gather(shards)
     hidden = {name for name in tree(tmp_path) if name.startswith(".samples")}
-    assert hidden == {f".samples/{name}" for name in ("layout.json", "000000.full", "000001.full", "000002.json")}
+    assert hidden == {f".samples/{name}" for name in (".lock", "layout.json", "000000.full", "000001.full", "000002.json")}
     before = tree(tmp_path)
     put(shards, 2)
     assert tree(tmp_path) == before, "it is in a shard whose range is full"
     put(shards, 9)
-    shards.gather(joined)
+    gather(shards)
     assert tree(tmp_path) == before, "it is the same sample"
     assert {part: [path.name for path in paths] for part, paths in shards.shards().items()} == {
         "train": ["train-000000.lines", "train-000001.lines", "train-000002.lines"],
         "val": ["val-000000.lines", "val-000001.lines", "val-000002.lines"],
     }
+
+
+GATHERING = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_shards import gather, joined, opened, put
+
+folder, name, slow, *indexes = sys.argv[2:]
+
+def write(path, before, documents):
+    tally = joined(path, before, documents)
+    if slow == "slow":
+        Path(folder, "writing").touch()
+        while not Path(folder, "go on").exists():
+            time.sleep(0.01)
+    return tally
+
+for index in map(int, indexes):
+    put(opened(Path(folder, "set")), index)
+Path(folder, name).touch()
+gather(opened(Path(folder, "set")), write)
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start processes that put samples and gather."""
+    started = []
+
+    def start(name, slow, indexes):
+        command = [sys.executable, "-c", GATHERING, str(Path(__file__).parent), str(tmp_path), name, slow, *map(str, indexes)]
+        started.append(subprocess.Popen(command))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def wait_for(path):
+    deadline = time.monotonic() + 30
+    while not path.exists():
+        assert time.monotonic() < deadline, f"{path.name} does not come"
+        time.sleep(0.01)
+
+
+def test_nothing_is_lost_where_one_gathers_while_another_does(tmp_path, start):
+    """The second puts its samples into ranges of which the first writes shards."""
+    first = start("first", "slow", range(0, 10, 2))
+    wait_for(tmp_path / "writing")
+    second = start("second", "fast", range(1, 10, 2))
+    wait_for(tmp_path / "second")
+    with pytest.raises(subprocess.TimeoutExpired):
+        second.wait(0.5)
+    (tmp_path / "go on").touch()
+    assert (first.wait(30), second.wait(30)) == (0, 0)
+    alone = tmp_path / "alone"
+    for index in range(10):
+        put(opened(alone), index)
+    gather(opened(alone))
+    assert tree(tmp_path / "set") == tree(alone)
+
+
+def test_processes_gather_at_the_same_time(tmp_path, start):
+    started = [start(str(number), "fast", range(number, 60, 4)) for number in range(4)]
+    assert [each.wait(60) for each in started] == [0] * 4
+    shards = opened(tmp_path / "set")
+    assert sum(gather(shards)["samples"].values()) == 60
+    lines = [line for path in (tmp_path / "set" / "data").iterdir() for line in path.read_text().splitlines()]
+    assert sorted(int(line.split()[1]) for line in lines) == list(range(60)) == sorted(shards.written())
 
 
 @pytest.mark.parametrize(
@@ -117,10 +201,10 @@ def test_another_layout_is_refused_and_can_replace_what_is_there(tmp_path, size,
     first = opened(tmp_path)
     for index in range(6):
         put(first, index)
-    first.gather(joined)
+    gather(first)
     (tmp_path / "data" / "train-000077.lines").write_text("mine")
     other = opened(tmp_path, size, split)
-    for call in (other.written, lambda: other.gather(joined), lambda: other.put(7, "train", b"")):
+    for call in (other.written, lambda: gather(other), lambda: other.put(7, "train", b"")):
         with pytest.raises(ConfigurationError) as caught:
             call()
         assert expected in str(caught.value)

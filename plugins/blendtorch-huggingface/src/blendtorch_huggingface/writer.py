@@ -103,16 +103,17 @@ class Huggingface(Writer):
             tables.write_table(path, rows, features, categories)
             return tally
 
-        tally = self._shards.gather(gather)
-        files = {part: paths for part, paths in self._shards.shards().items() if paths}
-        expected = features.arrow_schema.metadata[b"huggingface"]
-        for path in (path for paths in files.values() for path in paths):
-            if tables.described(path) != expected:  # other categories are known now
-                rows = tables.read_table(path, LIMIT_BYTES)
-                whole(path, lambda draft, rows=rows: tables.write_table(draft, rows, features, categories))  # type: ignore[misc]
+        with self._shards.gathered(gather) as tally:
+            files = {part: paths for part, paths in self._shards.shards().items() if paths}
+            expected = features.arrow_schema.metadata[b"huggingface"]
+            for path in (path for paths in files.values() for path in paths):
+                if tables.described(path) != expected:  # other categories are known now
+                    rows = tables.read_table(path, LIMIT_BYTES)
+                    whole(path, lambda draft, rows=rows: tables.write_table(draft, rows, features, categories))  # type: ignore[misc]
+            notes = self._write_card(features, files, tally, categories)
         told = {"ignored": "objects are ignored", "left_out": "objects are left out"}
         said = [tell(tally[name], what) for name, what in told.items() if tally.get(name)]
-        return [*said, *self._write_card(features, files, tally, categories)]
+        return [*said, *notes]
 
     def _write_card(
         self, features: Any, files: dict[str, list[Path]], tally: Tally, categories: Mapping[int, str]

@@ -80,12 +80,12 @@ class Webdataset(Writer):
 
     def finish(self, categories: Mapping[int, str]) -> Sequence[str]:
         """Put the samples into shards, and write the names of the categories and an index of each part."""
-        tally = self._shards.gather(_gather)
-        for part, paths in self._shards.shards().items():
-            if paths:
-                write_atomically(self._folder / _INDEX.format(part), _index(part, paths, tally["samples"]))
         named = {str(number): categories[number] for number in sorted(categories)}
-        write_atomically(self._folder / CATEGORIES, msgspec.json.format(msgspec.json.encode(named)) + b"\n")
+        with self._shards.gathered(_gather) as tally:
+            for part, paths in self._shards.shards().items():
+                if paths:
+                    write_atomically(self._folder / _INDEX.format(part), _index(part, paths, tally["samples"]))
+            write_atomically(self._folder / CATEGORIES, msgspec.json.format(msgspec.json.encode(named)) + b"\n")
         told = {"ignored": "objects are ignored", "left_out": "objects are left out"}
         return [tell(tally[name], what) for name, what in told.items() if tally.get(name)]
 

@@ -4,18 +4,20 @@ In which shard a sample is depends on its index and its part alone. So shards ar
 whatever order, and however often it was killed; and samples that are added later change no shard of other ranges.
 
 Until it is put into its shard a sample has a document of its own, in a hidden folder, where several processes write at the same
-time. When the shards of a range are written, a mark says which samples they have, and the documents go.
+time. When the shards of a range are written, a mark says which samples they have, and the documents go. One process at a time
+does that.
 """
 
 import functools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
-from blendtorch.core.atomic import remove_drafts, whole, write_atomically
+from blendtorch.core.atomic import LOCK, locked, remove_drafts, whole, write_atomically
 from blendtorch.core.errors import ConfigurationError
 from blendtorch.core.staging import Stage
 
@@ -124,13 +126,15 @@ class Shards:
             If those of a run before lie in other shards than these.
         """
         self._agree_on_layout(note=False)
-        full = (range(number * self._size, (number + 1) * self._size) for number in self._full.indexes())
-        partial = (each for number in self._partial.indexes() for each in self._mark(number).indexes.values())
-        return frozenset().union(*full, *partial, *(stage.indexes() for stage in self._staged.values()))
+        # In the order in which samples go from one to the next: another process may be gathering them.
+        staged = [stage.indexes() for stage in self._staged.values()]
+        partial = [each for number in self._partial.indexes() for each in self._mark(number).indexes.values()]
+        full = [range(number * self._size, (number + 1) * self._size) for number in self._full.indexes()]
+        return frozenset().union(*staged, *partial, *full)
 
     def _mark(self, number: int) -> _Mark:
         for stage in (self._full, self._partial):
-            if stage.path(number).is_file():
+            with suppress(FileNotFoundError):
                 return msgspec.json.decode(stage.get(number), type=_Mark)
         return _Mark()
 
@@ -157,10 +161,11 @@ class Shards:
         paths = {part: [self.path(part, number) for number in self._numbers()] for part in self._split}
         return {part: [path for path in each if path.is_file()] for part, each in paths.items()}
 
-    def gather(self, write: Callable[[Path, Path | None, Mapping[int, Path]], Tally]) -> Tally:
-        """Put the samples into shards, one shard after the other.
+    @contextmanager
+    def gathered(self, write: Callable[[Path, Path | None, Mapping[int, Path]], Tally]) -> Iterator[Tally]:
+        """Put the samples into shards, one shard after the other; no other process does so until the context is left.
 
-        One process at a time. It may be killed, and called again.
+        Others wait for it, and may put samples meanwhile. It may be killed, and called again.
 
         Parameters
         ----------
@@ -169,13 +174,17 @@ class Shards:
             documents, in the order of their indexes; a sample that is in both is taken from its document. It returns
             what it counted in the documents.
 
-        Returns
-        -------
+        Yields
+        ------
         dict
             The counts of all shards together.
         """
+        with locked(self._hidden):
+            yield self._gather(write)
+
+    def _gather(self, write: Callable[[Path, Path | None, Mapping[int, Path]], Tally]) -> Tally:
         self._agree_on_layout(note=False)
-        remove_drafts(self._folder, self._shard_name())
+        remove_drafts(self._folder, self._shard_name(), all_of_them=True)
         total: Tally = {}
         staged = {part: self._by_range(stage.indexes()) for part, stage in self._staged.items()}
         for number in self._numbers():
@@ -250,10 +259,11 @@ class Shards:
         for paths in self.shards().values():
             for path in paths:
                 path.unlink(missing_ok=True)
-        remove_drafts(self._folder, self._shard_name())
+        remove_drafts(self._folder, self._shard_name(), all_of_them=True)
         for stage in self._staged.values():
             stage.clear()
-        remove_drafts(self._hidden, re.compile(r"[a-z0-9]+\.(json|full)"))
+        remove_drafts(self._hidden, re.compile(r"[a-z0-9]+\.(json|full)"), all_of_them=True)
+        (self._hidden / LOCK).unlink(missing_ok=True)
         marks = [*self._hidden.glob("*.full"), *self._hidden.glob("*.json")]
         for path in sorted(marks, key=lambda path: path.name == "layout.json"):
             path.unlink()

@@ -302,6 +302,22 @@ def test_other_options_are_refused_and_can_replace_what_is_there(tmp_path):
     assert made.written() == {1}
 
 
+@pytest.mark.parametrize("part", ["../mine", "/mine", "a/../../mine", ".", "", "a\n"])
+def test_clearing_touches_nothing_that_a_damaged_layout_names(tmp_path, part):
+    (tmp_path / "set").mkdir()
+    dataset(tmp_path / "set", 1)
+    (tmp_path / "mine").mkdir()
+    for name in ("mine-shards.json", "mine/000000.tar", "mine-000000.tar"):
+        (tmp_path / name).write_text("mine")
+    layout = {"samples_per_shard": 1000, "split": {part: 1.0}}
+    (tmp_path / "set" / ".samples" / "layout.json").write_text(json.dumps(layout))
+    before = tree(tmp_path)
+    made = writer(tmp_path / "set")
+    with pytest.raises(ConfigurationError, match=r"layout\.json is damaged: part .* Name another folder"):
+        made.clear()
+    assert tree(tmp_path) == before
+
+
 @pytest.mark.parametrize(
     ("lacks", "expected"),
     [

@@ -99,9 +99,9 @@ class Webdataset(Writer):
 
     def clear(self) -> None:
         """Remove the shards, the samples that wait, the indexes, and the names of the categories."""
-        there = self._shards.agreed("layout") or {}  # of a run before, which may have had other parts
+        there = self._shards.layout()  # of a run before, which may have had other parts
         self._shards.clear()
-        for name in (CATEGORIES, *map(_INDEX.format, {**self.options.split, **there.get("split", {})})):
+        for name in (CATEGORIES, *map(_INDEX.format, {**self.options.split, **(there.split if there else {})})):
             (self._folder / name).unlink(missing_ok=True)
 
     def bytes_per_sample(self, arrays: Mapping[str, tuple[tuple[int, ...], str]]) -> int:

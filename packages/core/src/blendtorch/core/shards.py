@@ -14,13 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from blendtorch.core.atomic import LOCK, locked, remove_drafts, whole, write_atomically
 from blendtorch.core.errors import ConfigurationError
 from blendtorch.core.staging import Stage
 
+_PART = re.compile(r"[A-Za-z0-9_-]+")  # as in LabelOptions.split: it names files
 Tally = dict[str, dict[str, int]]  # what was counted, by name and by what it is counted by
 
 
@@ -50,6 +51,25 @@ class _Mark(msgspec.Struct):
 
     indexes: dict[str, list[int]] = {}
     tally: Tally = {}
+
+
+class Layout(msgspec.Struct, frozen=True):
+    """How the samples of a folder lie in shards: see the parameters of `Shards`.
+
+    Attributes
+    ----------
+    samples_per_shard : int
+    split : dict of str to float
+    """
+
+    samples_per_shard: Annotated[int, msgspec.Meta(ge=1)]
+    split: dict[str, float]
+
+    def __post_init__(self) -> None:
+        """Refuse parts that would name files elsewhere."""
+        for part in self.split:
+            if not _PART.fullmatch(part):
+                raise ValueError(f"part {part!r}: expected letters, digits, _ and -")
 
 
 class Shards:
@@ -116,6 +136,22 @@ class Shards:
         if name not in self._agreed and path.is_file():
             self._agreed[name] = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
         return self._agreed.get(name)
+
+    def layout(self) -> Layout | None:
+        """Return how the samples that are there lie; None where there are none.
+
+        Raises
+        ------
+        ConfigurationError
+            If the file says what no run wrote, such as a part that names files elsewhere.
+        """
+        there = self.agreed("layout")
+        try:
+            return None if there is None else msgspec.convert(there, Layout)
+        except msgspec.ValidationError as error:
+            raise ConfigurationError(
+                f"{self._hidden / 'layout.json'} is damaged: {error}. Name another folder, or remove this one by hand"
+            ) from None
 
     def written(self) -> frozenset[int]:
         """List the samples that are there, in shards or in documents of their own.
@@ -242,9 +278,9 @@ class Shards:
 
     def clear(self) -> None:
         """Remove the shards that were made of its samples, the samples, and the folders, if nothing else is in them."""
-        there = self.agreed("layout")
+        there = self.layout()
         if there is not None:  # what is there may have been made with other options
-            other = (self._folder, self._hidden, self._waiting, self._suffix, there["samples_per_shard"], there["split"])
+            other = (self._folder, self._hidden, self._waiting, self._suffix, there.samples_per_shard, there.split)
             Shards(*other)._remove()
             self._make()
         self._remove()

@@ -25,7 +25,7 @@ from blendtorch.core.testing.subject import alike
 from blendtorch.core.testing.suites import WriterSuite
 from blendtorch.core.testing.writing import samples
 from blendtorch_webdataset import Webdataset, WebdatasetOptions, array_members, decode, encode, pictures, samples_of
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as some
 from torch.utils.data import DataLoader
@@ -97,6 +97,7 @@ def same(one, two):
 
 @settings(max_examples=150, deadline=None)
 @given(fields=st.dictionaries(NAMES, VALUES, max_size=4), image=st.booleans())
+@example(fields={"depth": {"image": [None, np.zeros(3)]}}, image=False)  # what is called so is a list
 def test_what_is_written_is_read(fields, image):
     fields = {name: each for name, each in fields.items() if name != "image" or isinstance(each, np.ndarray)}
     sample = {**fields, "meta": {"index": 7}}

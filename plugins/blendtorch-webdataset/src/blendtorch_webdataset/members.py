@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 import msgspec
-import numpy as np
 from blendtorch.core.errors import DecodeError
 from blendtorch.core.labels import LabelledPicture, legend_of
 from blendtorch.core.selection import LabelOptions, pictures_of, views
@@ -100,7 +99,7 @@ def _picture_of(place: parts.Place, sample: Mapping[str, Any]) -> tuple[tuple[in
     found, holder = 0, cast("Any", sample)
     for depth, key in enumerate(place):
         if isinstance(holder, Mapping) and "image" in holder:
-            size, found = tuple(np.shape(holder["image"])[:2]), depth
+            size, found = tuple(getattr(holder["image"], "shape", ()))[:2], depth
         holder = holder[key]
     return size, found
 

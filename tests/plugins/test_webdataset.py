@@ -131,6 +131,21 @@ def test_a_sample_of_several_cameras():
         )
 
 
+def test_whole_samples_are_read_before_and_after_they_are_in_shards(tmp_path):
+    made = writer(tmp_path, samples_per_shard=4, split=SPLIT)
+    for last in (5, 10):
+        for index in range(last - 5, last):
+            made.write(labelled_sample(index, frames_per_episode=2))
+        for _ in range(2):
+            for index in range(last):
+                sample = labelled_sample(index, frames_per_episode=2)
+                assert alike(made.read_sample(index), sample)
+                assert {each.split for each in made.read(index)} == {split_of(sample["meta"], SPLIT)}
+            with pytest.raises(FileNotFoundError, match=f"sample {last} is not in"):
+                made.read_sample(last)
+            made.finish(CATEGORIES)
+
+
 def test_samples_without_boxes_are_kept():
     (sample,) = samples([7])
     members = encode(sample, LabelOptions(), 1)

@@ -135,10 +135,10 @@ class Huggingface(Writer):
 
     def read(self, index: int) -> Sequence[LabelledPicture]:
         """Read the pictures of a sample from their file."""
-        for path in self._shards.holding(index):
+        for part, path in self._shards.holding(index).items():
             try:
                 rows = tables.read_table(path, LIMIT_BYTES, index)
-                found = [replace(labelled(row, LIMIT_BYTES), split=path.name.rpartition("-")[0]) for row in rows]
+                found = [replace(labelled(row, LIMIT_BYTES), split=part) for row in rows]
             except Exception as error:  # what damaged bytes make libraries raise
                 raise DecodeError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
             if found:

@@ -3,6 +3,7 @@
 import heapq
 import tarfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
 from math import prod
@@ -18,7 +19,7 @@ from blendtorch.core.labels import LabelledPicture
 from blendtorch.core.selection import BOXES, LabelOptions, require_labels, split_of, tell
 from blendtorch.core.shards import Shards, Tally, add
 
-from blendtorch_webdataset.members import LIMIT_BYTES, encode, key_of, pictures
+from blendtorch_webdataset.members import LIMIT_BYTES, decode, encode, key_of, pictures
 
 CATEGORIES, _INDEX = "categories.json", "{}-shards.json"
 HIDDEN = ".samples"
@@ -90,12 +91,22 @@ class Webdataset(Writer):
         return [tell(tally[name], what) for name, what in told.items() if tally.get(name)]
 
     def read(self, index: int) -> Sequence[LabelledPicture]:
-        """Read the pictures of a sample from its shard."""
-        for path in self._shards.holding(index):
-            for members in samples_of(path, index=index):
-                part = path.name.rpartition("-")[0]
-                return [replace(picture, split=part) for picture in pictures(members)]
-        raise FileNotFoundError(f"sample {index} is in no shard of {self._folder}")
+        """Read the pictures of a sample."""
+        part, members = self._find(index)
+        return [replace(picture, split=part) for picture in pictures(members)]
+
+    def read_sample(self, index: int) -> Mapping[str, Any]:
+        """Read a sample: see `decode`."""
+        return decode(self._find(index)[1])
+
+    def _find(self, index: int) -> tuple[str, Mapping[str, Any]]:
+        """Read the members of a sample, and which part it is of."""
+        for find in (self._shards.waiting, self._shards.holding):
+            for part, path in find(index).items():
+                with suppress(FileNotFoundError):  # it has been put into a shard meanwhile
+                    for members in samples_of(path, index=index):
+                        return part, members
+        raise FileNotFoundError(f"sample {index} is not in {self._folder}")
 
     def clear(self) -> None:
         """Remove the shards, the samples that wait, the indexes, and the names of the categories."""

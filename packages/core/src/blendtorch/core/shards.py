@@ -187,10 +187,15 @@ class Shards:
         """Return where a shard is, or would be."""
         return self._folder / f"{part}-{number:06}{self._suffix}"
 
-    def holding(self, index: int) -> list[Path]:
-        """List the shards that may hold a sample: one for each part at most."""
-        paths = [self.path(part, index // self._size) for part in self._split]
-        return [path for path in paths if path.is_file()]
+    def waiting(self, index: int) -> dict[str, Path]:
+        """Find the document of a sample, by its part; ask before `holding`, for another process may be gathering."""
+        paths = {part: stage.path(index) for part, stage in self._staged.items()}
+        return {part: path for part, path in paths.items() if path.is_file()}
+
+    def holding(self, index: int) -> dict[str, Path]:
+        """List the shards that may hold a sample, by part."""
+        paths = {part: self.path(part, index // self._size) for part in self._split}
+        return {part: path for part, path in paths.items() if path.is_file()}
 
     def shards(self) -> dict[str, list[Path]]:
         """List the shards, by part and in order; parts without a sample have none."""

@@ -329,7 +329,7 @@ def test_clearing_touches_nothing_that_a_damaged_layout_names(tmp_path, part):
     (tmp_path / "set" / ".samples" / "layout.json").write_text(json.dumps(layout))
     before = tree(tmp_path)
     made = writer(tmp_path / "set")
-    with pytest.raises(ConfigurationError, match=r"layout\.json is damaged: part .* Name another folder"):
+    with pytest.raises(ConfigurationError, match=r"layout\.json is damaged: split: .* names files.* Name another folder"):
         made.clear()
     assert tree(tmp_path) == before
 

@@ -19,9 +19,9 @@ from typing import Annotated, Any
 import msgspec
 from blendtorch.core.atomic import LOCK, locked, remove_drafts, whole, write_atomically
 from blendtorch.core.errors import ConfigurationError
+from blendtorch.core.selection import check_part
 from blendtorch.core.staging import Stage
 
-_PART = re.compile(r"[A-Za-z0-9_-]+")  # as in LabelOptions.split: it names files
 Tally = dict[str, dict[str, int]]  # what was counted, by name and by what it is counted by
 
 
@@ -68,8 +68,7 @@ class Layout(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         """Refuse parts that would name files elsewhere."""
         for part in self.split:
-            if not _PART.fullmatch(part):
-                raise ValueError(f"part {part!r}: expected letters, digits, _ and -")
+            check_part(part)
 
 
 class Shards:

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pytest
 import torch
 from blendtorch import btt
-from blendtorch.btt.recording import index
+from blendtorch.btt.recording import index, layout
 from blendtorch.btt.recording.description import describe, verify
 from blendtorch.core.errors import BlendtorchError, EncodeError, PayloadError, RecordingError, VersionError
 from blendtorch.core.payload import ArraySpec
@@ -278,6 +278,29 @@ def test_a_flipped_bit_is_never_believed(tmp_path, what):
         found += wrong or bool(warned)
         reader.close()
     assert found > (250 if what == "file" else -1)
+
+
+@pytest.mark.parametrize("has_index", [True, False])
+@pytest.mark.parametrize("column", ["index", "btid", "sequence"])
+def test_a_bit_that_flipped_in_a_column_is_found_and_changes_nothing(tmp_path, column, has_index):
+    """The checksum covers the header, which has the same numbers: other programs read the columns."""
+    items = [item_of(number) for number in range(3)]
+    path = record(tmp_path / "r", items)
+    reader = btt.FileReader(path)
+    content = bytearray(path.read_bytes())
+    begin = int(reader.offsets[1])
+    found = layout.parse(memoryview(content)[begin:])
+    content[begin + found.span(getattr(layout, column.upper()))[0]] ^= 1 << 6
+    reader.close()
+    path.write_bytes(content)
+    if not has_index:
+        index.path_of(path).unlink()
+    (problem,) = verify(path)
+    assert problem.message == 1
+    assert f"r_00.arrows, message 1: its column {column} is damaged: it has 65, and the message 1" in problem.reason
+    dataset = btt.FileDataset(path)
+    assert dataset.indexes.tolist() == [0, 1, 2]
+    assert all(map(same, dataset, items))
 
 
 HOSTILE = [bytes(8), b"\xff" * 8, *(number.to_bytes(8, "little") for number in (1, 2**31 - 1, 2**32, 2**62))]

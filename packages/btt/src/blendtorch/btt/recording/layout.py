@@ -151,6 +151,20 @@ def _field(metadata: bytes, table: int, number: int) -> int:
     return int(table + offset) if offset else 0
 
 
+def numbers(message: memoryview, layout: Layout) -> tuple[int | None, int, int]:
+    """Read index, btid and sequence from their columns, which no checksum covers: the header has them too.
+
+    Raises
+    ------
+    RecordingError
+        If a column has no such value.
+    """
+    begin, end = layout.span(INDEX_VALIDITY)
+    has_index = begin == end or bool(message[begin] & 1)
+    index = integer(message, layout, INDEX)
+    return index if has_index else None, integer(message, layout, BTID, 4), integer(message, layout, SEQUENCE)
+
+
 def integer(message: memoryview, layout: Layout, number: int, width: int = 8) -> int:
     """Read the value of a column of integers.
 

@@ -2,11 +2,40 @@
 
 import itertools
 from collections.abc import Sequence
+from typing import Annotated
 
+import msgspec
 from blendtorch.btt.recording import layout
 from blendtorch.btt.recording.checksum import checksum
 from blendtorch.btt.recording.columns import Column
 from blendtorch.core.errors import RecordingError
+
+
+_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+
+
+class _Numbers(msgspec.Struct):
+    btid: Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+    sequence: _Int64
+    index: _Int64 | None = None
+
+
+_numbers = msgspec.msgpack.Decoder(_Numbers)
+
+
+def numbers_of(header: memoryview) -> tuple[int | None, int, int]:
+    """Read index, btid and sequence from a header, which the checksum covers.
+
+    Raises
+    ------
+    RecordingError
+        If it is none.
+    """
+    try:
+        found = _numbers.decode(header)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise RecordingError("it is damaged: its header is none") from None
+    return found.index, found.btid, found.sequence
 
 
 class MessageForm:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from blendtorch.btt.recording import arrow, index, layout
 from blendtorch.btt.recording.locks import is_written
-from blendtorch.btt.recording.message import MessageForm
+from blendtorch.btt.recording.message import MessageForm, numbers_of
 from blendtorch.btt.recording.scanning import scan
 from blendtorch.core import wire
 from blendtorch.core.atomic import write_atomically
@@ -159,15 +159,26 @@ class FileReader:
             raise self._named(number, error) from None
 
     def check(self, number: int) -> None:
-        """Read a message, and compare it with its checksum; pickles are not loaded.
+        """Read a message, and compare it with its checksum, its columns and the index; pickles are not loaded.
 
         Raises
         ------
         IndexError, RecordingError, VersionError
-            As `read`.
+            As `read`; and where a column has another number than the message, which can be read.
         """
         try:
-            wire.array_fields(self._form.checked(self._read(number))[1][0])
+            message = self._read(number)
+            time_ns, (header, *_) = self._form.checked(message)
+            wire.array_fields(header)
+            told = numbers_of(header)
+            self._compare(number, *told, time_ns)
+            columns = layout.numbers(message, layout.parse(message))
+            for name, column, expected in zip(("index", "btid", "sequence"), columns, told, strict=True):
+                if column != expected:
+                    raise RecordingError(
+                        f"its column {name} is damaged: it has {column}, and the message {expected}. blendtorch reads the "
+                        "message as it was; other programs read the column"
+                    )
         except (RecordingError, DecodeError) as error:
             raise self._named(number, error) from None
 
@@ -262,11 +273,16 @@ class FileReader:
 
     def _decode(self, number: int, time_ns: int, parts: list[memoryview]) -> Frame:
         frame = wire.decode(parts, allow_pickle=self._allow_pickle)
-        _, _, sample, btid, has_index, sequence, time, *_ = self._records[number].item()
-        told = (btid, sequence, sample if has_index else None, time)
-        if not isinstance(frame, Frame) or told != (frame.btid, frame.sequence, frame.index, time_ns):
-            raise RecordingError("it is not what the index says. Remove the .index file, it is made anew")
+        if not isinstance(frame, Frame):
+            raise RecordingError(f"it is no frame, but a {type(frame).__name__}")
+        self._compare(number, frame.index, frame.btid, frame.sequence, time_ns)
         return frame
+
+    def _compare(self, number: int, index: int | None, btid: int, sequence: int, time_ns: int) -> None:
+        """Refuse a message that is not what the index says."""
+        _, _, sample, known_btid, has_index, known_sequence, known_time, _, _ = self._records[number].item()
+        if (sample if has_index else None, known_btid, known_sequence, known_time) != (index, btid, sequence, time_ns):
+            raise RecordingError("it is not what the index says. Remove the .index file, it is made anew")
 
     def _read_schema(self) -> bytes:
         try:

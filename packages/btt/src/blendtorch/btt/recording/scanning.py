@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 from blendtorch.btt.recording import index, layout
+from blendtorch.btt.recording.message import numbers_of
 from blendtorch.core.errors import RecordingError
 
 _HEAD_BYTES = 4096  # metadata and the short columns of most messages
@@ -54,12 +55,17 @@ def _record_at(fd: int, place: int, end: int) -> tuple[bytes | None, int, int]:
     found = layout.parse(head)
     if found.size > end - place:
         raise RecordingError("the message goes beyond the end of the file")
-    begin, stop = found.span(layout.INDEX_VALIDITY)
-    has_index = begin == stop or bool(head[begin] & 1)
-    btid = layout.integer(head, found, layout.BTID, 4)
-    number, sequence, time_ns = (layout.integer(head, found, column) for column in (layout.INDEX, layout.SEQUENCE, layout.TIME))
-    made = index.record(place, found.size, number if has_index else None, btid, sequence, time_ns)
-    return made, found.size, length
+    try:  # a bit that has flipped in a column is not to lead to another sample
+        number, btid, sequence = numbers_of(_header(fd, place, head, found))
+    except RecordingError:  # reading the message will say so
+        number, btid, sequence = layout.numbers(head, found)
+    time_ns = layout.integer(head, found, layout.TIME)
+    return index.record(place, found.size, number, btid, sequence, time_ns), found.size, length
+
+
+def _header(fd: int, place: int, head: memoryview, found: layout.Layout) -> memoryview:
+    begin, end = found.span(layout.HEADER)
+    return head[begin:end] if end <= len(head) else memoryview(os.pread(fd, end - begin, place + begin))
 
 
 def _next(fd: int, begin: int, end: int, metadata_bytes: int) -> int:

@@ -445,6 +445,19 @@ def test_one_prefix_has_one_recorder_at_a_time(tmp_path):
     btt.RemoteIterableDataset(["ipc:///nowhere"], record_path_prefix=tmp_path / "r")
 
 
+def test_one_file_has_one_recorder(tmp_path):
+    """The file is made by the first `save`: who comes second there is refused, and adds no part."""
+    path = btt.FileRecorder.filename(tmp_path / "r", 0)
+    with btt.FileRecorder(path) as first, btt.FileRecorder(path) as second:
+        first.save({"number": 1})
+        for _ in range(2):
+            with pytest.raises(RecordingError, match="r_00.arrows is there already, and nothing recorded is overwritten"):
+                second.save({"number": 2})
+        first.save({"number": 3})
+    assert [item["number"] for item in btt.FileDataset(tmp_path / "r")] == [1, 3]
+    assert sorted(tmp_path.iterdir()) == [Path(path), index.path_of(Path(path))]
+
+
 def test_a_recording_that_is_not_there_is_told_with_what_is_near(tmp_path):
     record(tmp_path / "record", [item_of(0)])
     cases = {

@@ -64,9 +64,8 @@ class FileRecorder:
                 f"{self.outpath}: recordings are {files.SUFFIX} files; FileRecorder.filename(prefix, worker_idx) names them"
             )
         if self.outpath.exists():
-            raise RecordingError(
-                f"{self.outpath} is there already, and nothing recorded is overwritten: remove it, or name another"
-            )
+            raise self._taken()
+        self._is_ours = False
         self._payload = None if payload is None else Payload(payload)
         self._recorder = Recorder(self._create, new_identity(), files.worker_of(self.outpath), allow_pickle)
         self._count = 0
@@ -88,7 +87,7 @@ class FileRecorder:
         EncodeError
             If a value cannot be kept; names its path.
         RecordingError
-            If it cannot be written.
+            If it cannot be written; or another recorder has made the file since this one was made.
         """
         if self._payload is not None:
             self._payload.check({key: value for key, value in item.items() if key != "btid"})
@@ -108,4 +107,16 @@ class FileRecorder:
         self.close()
 
     def _create(self) -> tuple[Path, int]:
-        return files.create_beside(self.outpath)
+        if self._is_ours:
+            return files.create_beside(self.outpath)
+        try:
+            created = files.create_new(self.outpath)
+        except FileExistsError:  # a part beside it would be replayed as one with what the other records
+            raise self._taken() from None
+        self._is_ours = True
+        return created
+
+    def _taken(self) -> RecordingError:
+        return RecordingError(
+            f"{self.outpath} is there already, and nothing recorded is overwritten: remove it, or name another"
+        )

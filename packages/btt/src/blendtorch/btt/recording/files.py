@@ -38,10 +38,20 @@ def create_beside(first: Path) -> tuple[Path, int]:
     for part in itertools.count():
         path = first if part == 0 else first.with_name(f"{first.stem}-{part:03d}{SUFFIX}")
         try:
-            return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            return create_new(path)
         except FileExistsError:
             continue
     raise AssertionError
+
+
+def create_new(path: Path) -> tuple[Path, int]:
+    """Create this file and no other.
+
+    Raises
+    ------
+    FileExistsError
+    """
+    return path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
 
 
 def worker_of(path: Path) -> int:

@@ -10,7 +10,6 @@ from blendtorch.btt.recording.checksum import checksum
 from blendtorch.btt.recording.columns import Column
 from blendtorch.core.errors import RecordingError
 
-
 _Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 

@@ -49,6 +49,23 @@ def test_samples_come_back_in_order_with_their_categories(tmp_path):
     }
 
 
+def test_samples_without_tight_boxes_are_read_back(tmp_path):
+    """As `blendtorch audit` does; with the boxes that there are."""
+    loose, none = labelled((0, 1))
+    tight = loose.pop("boxes2d_tight")
+    loose["boxes2d_loose"] = {"clipped": tight["xyxy"], "valid": tight["valid"]}
+    del none["boxes2d_tight"], none["boxes2d_loose"]
+    writer = opened(tmp_path)
+    for sample in (loose, none):
+        writer.write(sample)
+    ((first,), (second,)) = writer.read(0), writer.read(1)
+    assert [each.xyxy.tolist() for each in first.objects] == [
+        box for box, valid in zip(tight["xyxy"].tolist(), tight["valid"], strict=True) if valid
+    ]
+    assert second.objects == ()
+    writer.close()
+
+
 def _write(folder, begin, made):
     writer = opened(folder)
     (sample,) = labelled((0,))

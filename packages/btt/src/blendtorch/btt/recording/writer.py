@@ -17,7 +17,7 @@ from blendtorch.core.errors import ConfigurationError, PluginError, RecordingErr
 from blendtorch.core.hooks import hookimpl
 from blendtorch.core.interfaces import Writer
 from blendtorch.core.labels import LabelledPicture
-from blendtorch.core.selection import LabelOptions, labelled_pictures
+from blendtorch.core.selection import LabelOptions, pictures_of
 from torch.utils.data import get_worker_info
 
 PREFIX = "recording"
@@ -105,7 +105,7 @@ class RecordingWriter(Writer):
         self.written()
         for reader in self._readers.values():
             if len(found := (reader.indexes == index).nonzero()[0]):
-                return labelled_pictures(reader[int(found[0])], LabelOptions())
+                return pictures_of(reader[int(found[0])], LabelOptions(loose=True))
         raise FileNotFoundError(f"{self._folder} has no sample {index}")
 
     def clear(self) -> None:

@@ -98,6 +98,7 @@ def test_a_run_goes_on_where_its_processes_were_killed(tmp_path):
         dataset = btt.FileDataset(tmp_path)
     assert dataset.indexes.tolist() == sorted(there)
     assert len(dataset.files) == 4
+    assert len({file.id for file in dataset.files}) == 1, "one recording, whoever was the first to write"
     writer.clear()
     assert writer.written() == frozenset()
     assert list(tmp_path.iterdir()) == []
@@ -115,3 +116,12 @@ def test_a_sample_without_an_index_is_refused(tmp_path):
     sample["meta"]["index"] = -1
     with pytest.raises(PluginError, match="/meta/index: -1 is no index"):
         opened(tmp_path).write(sample)
+
+
+def test_processes_that_begin_together_make_one_recording(tmp_path):
+    """Each had looked into the folder before the other wrote."""
+    writers = [opened(tmp_path) for _ in range(2)]
+    for writer, sample in zip(writers, labelled((0, 1)), strict=True):
+        writer.write(sample)
+        writer.close()
+    assert len({file.id for file in btt.FileDataset(tmp_path).files}) == 1

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from blendtorch.btt.recording import files, index
 from blendtorch.btt.recording.dataset import CATEGORIES
+from blendtorch.btt.recording.locks import lock, unlock_and_close
 from blendtorch.btt.recording.reader import FileReader, NothingRecordedError
 from blendtorch.btt.recording.recorder import Recorder, frame_of, new_identity
 from blendtorch.core.atomic import write_atomically
@@ -17,6 +18,7 @@ from blendtorch.core.errors import ConfigurationError, PluginError, RecordingErr
 from blendtorch.core.hooks import hookimpl
 from blendtorch.core.interfaces import Writer
 from blendtorch.core.labels import LabelledPicture
+from blendtorch.core.messages import Frame
 from blendtorch.core.selection import LabelOptions, pictures_of
 from torch.utils.data import get_worker_info
 
@@ -80,11 +82,9 @@ class RecordingWriter(Writer):
         if frame.index in self._written:
             return
         if self._recorder is None:
-            info = get_worker_info()
-            worker = 0 if info is None else info.id
-            create = functools.partial(files.create, self._folder / PREFIX, worker)
-            self._recorder = Recorder(create, self._identity(), worker)
-        self._recorder.record(frame)
+            self._begin(frame)
+        else:
+            self._recorder.record(frame)
         self._written.add(frame.index)
         self._count += 1
 
@@ -128,8 +128,21 @@ class RecordingWriter(Writer):
         """Add up the arrays, which are kept as they are, and what describes them."""
         return super().bytes_per_sample(arrays) + 2_000 + index.RECORD.itemsize
 
-    def _identity(self) -> str:
-        return next((reader.id for reader in self._readers.values()), None) or new_identity()
+    def _begin(self, frame: Frame) -> None:
+        """Write the first message of this process: one after the other, so that all find who has named the recording."""
+        info = get_worker_info()
+        worker = 0 if info is None else info.id
+        create = functools.partial(files.create, self._folder / PREFIX, worker)
+        folder = os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            lock(folder, wait=True)
+            self.written()
+            identity = next((reader.id for reader in self._readers.values() if reader.id), None) or new_identity()
+            recorder = Recorder(create, identity, worker)
+            recorder.record(frame)  # the file says whose it is from now on
+            self._recorder = recorder
+        finally:
+            unlock_and_close(folder, os.getpid())
 
 
 @hookimpl

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pytest
 import torch
 from blendtorch import btt
-from blendtorch.btt.recording import index, layout
+from blendtorch.btt.recording import index, layout, part
 from blendtorch.btt.recording.description import describe, verify
 from blendtorch.core.errors import BlendtorchError, EncodeError, PayloadError, RecordingError, VersionError
 from blendtorch.core.payload import ArraySpec
@@ -410,6 +410,49 @@ for number in range(100):
     dataset = btt.FileDataset(tmp_path / "r")  # and no warning: the half message was taken back
     assert len(dataset) == int(count) == 9
     assert (dataset[8]["image"] == 8).all()
+
+
+@pytest.mark.parametrize("written", ["message", "half a message", "message and record"])
+def test_who_interrupts_a_save_may_go_on(tmp_path, monkeypatch, written):
+    """Ctrl-C comes anywhere: what it interrupts is undone, and the index has a record for each message."""
+    with btt.FileRecorder(btt.FileRecorder.filename(tmp_path / "r", 0)) as recorder:
+        recorder.save(item_of(0))
+        write, calls = part._write_all, []
+
+        def interrupted(fd, content):
+            calls.append(fd)
+            write(fd, content[:-8] if written == "half a message" else content)
+            if len(calls) == (2 if written == "message and record" else 1):
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(part, "_write_all", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            recorder.save(item_of(1))
+        monkeypatch.setattr(part, "_write_all", write)
+        for number in (2, 3):
+            recorder.save(item_of(number))
+    reader = btt.FileReader(tmp_path / "r_00.arrows")
+    assert len(index.read(reader.path, reader._schema, reader.path.stat().st_size)) == 3, "and not by scanning"
+    assert all(map(same, reader, map(item_of, (0, 2, 3))))
+    assert verify(tmp_path / "r") == []
+    reader.close()
+
+
+def test_who_interrupts_the_first_save_may_go_on(tmp_path, monkeypatch):
+    write = part._write_all
+
+    def interrupted(fd, content):
+        monkeypatch.setattr(part, "_write_all", write)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(part, "_write_all", interrupted)
+    with btt.FileRecorder(btt.FileRecorder.filename(tmp_path / "r", 0)) as recorder:
+        with pytest.raises(KeyboardInterrupt):
+            recorder.save(item_of(0))
+        assert list(tmp_path.iterdir()) == []
+        recorder.save(item_of(1))
+    assert same(btt.FileDataset(tmp_path / "r")[0], item_of(1))
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["r_00.arrows", "r_00.arrows.index"]
 
 
 def test_nothing_that_was_recorded_is_overwritten(tmp_path):

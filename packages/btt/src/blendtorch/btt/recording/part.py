@@ -48,7 +48,8 @@ class PartWriter:
         schema = arrow.schema_message(self._schema)
         try:
             self._write(schema, index.header(schema))
-        except RecordingError:
+        except BaseException:
+            self.close()
             remove(path)  # it would be in the way of who tries again
             raise
 
@@ -84,16 +85,19 @@ class PartWriter:
         try:
             for fd, content in zip(self._files, contents, strict=True):
                 _write_all(fd, content)
-        except OSError as error:
+            self._ends = (self._ends[0] + len(contents[0]), self._ends[1] + len(contents[1]))
+        except BaseException as error:  # Ctrl-C too: the index would lack a record, and be wrong from there on
             for fd, end in zip(self._files, self._ends, strict=True):
                 with contextlib.suppress(OSError):
                     os.ftruncate(fd, end)
+                    os.lseek(fd, end, os.SEEK_SET)
+            if not isinstance(error, OSError):
+                raise
             self.close()
             raise RecordingError(
                 f"cannot record to {self.path}: {error.strerror}. What was recorded before is whole, {self.messages} messages "
                 "in this file: make room, and record what comes now under another prefix"
             ) from error
-        self._ends = (self._ends[0] + len(contents[0]), self._ends[1] + len(contents[1]))
 
 
 def remove(path: Path) -> None:

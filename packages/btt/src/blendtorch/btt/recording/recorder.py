@@ -72,6 +72,7 @@ class Recorder:
             elif not self._part.fits(fields):
                 columns = fitting(self._part.columns, fields)
                 self._part.close()
+                self._part = None  # should what follows be interrupted
                 self._part = self._begin(columns, categories)
             self._part.append(frame, parts, fields, time.time_ns())
         except RecordingError as error:

@@ -583,6 +583,32 @@ def test_a_pickle_is_loaded_only_where_both_ends_say_so(tmp_path):
     assert value.path.exists()
 
 
+@pytest.mark.parametrize(
+    ("tensor", "why"),
+    [
+        (torch.zeros(3, dtype=torch.bfloat16), "BFloat16"),
+        (torch.zeros(3, requires_grad=True), "requires grad"),
+    ],
+)
+def test_a_tensor_that_numpy_cannot_read_is_refused_with_its_path(tmp_path, tensor, why):
+    with btt.FileRecorder(btt.FileRecorder.filename(tmp_path / "r", 0)) as recorder:
+        with pytest.raises(EncodeError, match=rf"^a\.b\[0\]: numpy cannot read a torch.Tensor: .*{why}.*\.detach\(\)\.cpu\(\)"):
+            recorder.save({"a": {"b": [tensor]}})
+        recorder.save({"a": {"b": [tensor.detach().float()]}})
+    assert same(btt.FileDataset(tmp_path / "r")[0], {"a": {"b": [np.zeros(3, np.float32)]}})
+
+
+def test_more_arrays_than_places_can_count_have_no_columns(tmp_path):
+    many = {"image": np.ones(2), "many": [np.zeros(1, np.uint8)] * 2**16, "last": np.ones(3)}
+    other = {"many": many["many"], "image": np.ones(2)}
+    record(tmp_path / "r", [many, other])
+    dataset = btt.FileDataset(tmp_path / "r")
+    assert [[column.name for column in file.columns] for file in dataset.files] == [["image"], []]
+    assert (dataset[0]["last"] == 1).all()
+    assert (dataset[1]["image"] == 1).all()
+    assert len(dataset[1]["many"]) == 2**16
+
+
 def test_a_recorder_by_hand_as_in_0_4(tmp_path):
     class Declared(msgspec.Struct):
         image: Annotated[np.ndarray, ArraySpec("uint8", ("height", "width", 3))]

@@ -85,7 +85,7 @@ def encode(
     message : Message
     convert : callable, optional
         Turns objects of foreign types (mathutils vectors) into something that travels; returns its argument
-        unchanged where it does not know the type.
+        unchanged where it does not know the type. An EncodeError that it raises gets the path put in front.
     allow_pickle : bool
         Pickle the values that could not travel otherwise. They are read only by who passes the same to `decode`.
     allocate : callable, optional
@@ -291,7 +291,10 @@ class _Packer:
         for base in (bool, int, float, str):  # enums and other subclasses travel as what they are underneath
             if isinstance(value, base):
                 return self.pack(base(value), path, depth)
-        converted = value if self._convert is None else self._convert(value)
+        try:
+            converted = value if self._convert is None else self._convert(value)
+        except EncodeError as error:  # says why, and cannot know where
+            return self._pickled(value, path, str(error))
         if converted is value:
             return self._pickled(
                 value,

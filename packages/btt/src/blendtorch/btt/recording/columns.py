@@ -21,6 +21,7 @@ _RESERVED = {"index", "btid", "sequence", "time", "checksum", "header", "places"
 _MAX_COLUMNS = 256
 _MAX_DIMENSIONS = 8
 _MAX_SIZE = 2**31 - 1
+_MAX_NUMBER = 2**16 - 1  # of an array in a message: places are uint16
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def typed_columns(fields: Mapping[tuple[str, ...], ArrayField]) -> dict[Column, 
     names = set(_RESERVED)
     for path, field in fields.items():
         name = ".".join(path)
-        fits = field.dtype in _STORED and len(field.shape) <= _MAX_DIMENSIONS
+        fits = field.dtype in _STORED and len(field.shape) <= _MAX_DIMENSIONS and field.number <= _MAX_NUMBER
         if fits and 0 not in field.shape and name not in names and len(chosen) < _MAX_COLUMNS:
             names.add(name)
             chosen[Column(name, field.dtype, field.shape)] = path
@@ -100,5 +101,7 @@ def fitting(
     return {
         column: path
         for column, path in columns.items()
-        if (field := fields.get(path)) is not None and (field.dtype, field.shape) == (column.dtype, column.shape)
+        if (field := fields.get(path)) is not None
+        and (field.dtype, field.shape) == (column.dtype, column.shape)
+        and field.number <= _MAX_NUMBER
     }

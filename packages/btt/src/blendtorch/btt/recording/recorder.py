@@ -14,7 +14,7 @@ from blendtorch.btt.recording.arrow import FORMAT_VERSION
 from blendtorch.btt.recording.columns import Column, fitting, typed_columns
 from blendtorch.btt.recording.part import PartWriter
 from blendtorch.core import wire
-from blendtorch.core.errors import RecordingError
+from blendtorch.core.errors import EncodeError, RecordingError
 from blendtorch.core.messages import Frame
 
 Categories = Callable[[], Mapping[int, str] | None]
@@ -116,7 +116,15 @@ def new_identity() -> str:
 
 def _plain(value: object) -> object:
     """Take tensors, and what else numpy can read, as arrays."""
-    return np.asarray(value) if hasattr(value, "__array__") else value
+    if not hasattr(value, "__array__"):
+        return value
+    try:
+        return np.asarray(value)
+    except Exception as error:  # whatever a foreign __array__ raises
+        raise EncodeError(
+            f"numpy cannot read a {type(value).__module__}.{type(value).__qualname__}: {type(error).__name__}: {error} "
+            "Of a tensor record .detach().cpu(), and of bfloat16 .float()"
+        ) from error
 
 
 def frame_of(item: Mapping[str, Any], sequence: int) -> Frame:

@@ -299,6 +299,17 @@ def test_what_was_recorded_twice_is_written_once(export, tmp_path):
     assert "sample 1 is there several times, with the seeds 0 and 5: these are recordings of different runs" in said
 
 
+def test_runs_of_two_seeds_are_never_mixed(export, tmp_path):
+    """Wherever they overlap, and whatever else was recorded again."""
+    record(tmp_path / "mixed", [card(0), card(0), card(1), card(2)], 0)
+    record(tmp_path / "mixed", [card(0), card(3)], 1)
+    record(tmp_path / "mixed", [card(3, seed=7), card(4, seed=7)], 2)
+    code, said = export("-o", "out", recording="mixed")
+    assert code == 2
+    assert "sample 3 is there several times, with the seeds 0 and 7: these are recordings of different runs" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_samples_of_scripts_are_numbered_as_they_came(export, tmp_path):
     items = [{"image": np.full((4, 6, 3), number, np.uint8), "number": 10 * number, "btid": 3} for number in range(3)]
     record(tmp_path / "script", items)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from blendtorch.btt.recording import FileDataset
 from blendtorch.core.errors import BlendtorchError, ConfigurationError, RecordingError
 
@@ -90,7 +91,7 @@ def open_source(path: str | os.PathLike[str]) -> Source:
         )
     unique, places = np.unique(indexes, return_index=True)
     if repeated := len(indexes) - len(unique):
-        _refuse_other_seeds(dataset, indexes, unique)
+        _refuse_other_seeds(dataset, indexes)
         notices.append(f"{repeated} samples were recorded again, as a repeated epoch is: each is written once")
     numbered = dict(zip(unique.tolist(), places.tolist(), strict=True))
     return Source(str(path), dataset, numbered, _first(dataset, numbered), tuple(notices))
@@ -114,18 +115,27 @@ def _first(dataset: FileDataset, places: Mapping[int, int]) -> dict[str, Any]:
     raise RecordingError(f"none of its samples can be read: {reason}")
 
 
-def _refuse_other_seeds(dataset: FileDataset, indexes: Any, unique: Any) -> None:
-    """Look at the samples of the index that is there most often: they are one sample where they have one seed."""
-    index = int(unique[np.bincount(np.searchsorted(unique, indexes)).argmax()])
-    seeds = {}
-    for place in np.flatnonzero(indexes == index).tolist():
-        try:
-            seeds[place] = dataset[place].get("meta", {}).get("seed")
-        except BlendtorchError:  # damaged
+def _refuse_other_seeds(dataset: FileDataset, indexes: npt.NDArray[np.int64]) -> None:
+    """Compare the seeds of two samples of one index, for each two files that have one: what a file has is of one run."""
+    order = np.argsort(indexes, kind="stable")
+    again = np.flatnonzero(indexes[order][1:] == indexes[order][:-1])
+    files = dataset.file_numbers
+    compared = set()
+    for one, other in zip(order[again].tolist(), order[again + 1].tolist(), strict=True):
+        if (pair := frozenset((files[one], files[other]))) in compared:
             continue
-    if len(set(seeds.values())) > 1:
-        told = " and ".join(str(seed) for seed in dict.fromkeys(seeds.values()))
-        raise ConfigurationError(
-            f"sample {index} is there several times, with the seeds {told}: these are recordings of different runs. Name the "
-            "files of one, by their prefix, and export each into a folder of its own"
-        )
+        try:
+            seeds = [_seed(dataset[one]), _seed(dataset[other])]
+        except BlendtorchError:  # damaged: another index will tell
+            continue
+        compared.add(pair)
+        if seeds[0] != seeds[1]:
+            raise ConfigurationError(
+                f"sample {indexes[one]} is there several times, with the seeds {seeds[0]} and {seeds[1]}: these are recordings "
+                "of different runs. Name the files of one, by their prefix, and export each into a folder of its own"
+            )
+
+
+def _seed(item: Mapping[str, Any]) -> object:
+    meta = item.get("meta")
+    return meta.get("seed") if isinstance(meta, Mapping) else None

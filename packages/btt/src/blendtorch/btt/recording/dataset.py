@@ -120,6 +120,11 @@ class FileDataset(Dataset[Any]):
         return self._indexes[self._order]
 
     @property
+    def file_numbers(self) -> npt.NDArray[np.int64]:
+        """Which of `files` each item is in."""
+        return np.searchsorted(self._begins, self._order, side="right") - 1
+
+    @property
     def categories(self) -> dict[int, str] | None:
         """The names of the categories by their ids; None where the recorder did not know them.
 

@@ -303,6 +303,24 @@ def test_a_bit_that_flipped_in_a_column_is_found_and_changes_nothing(tmp_path, c
     assert all(map(same, dataset, items))
 
 
+def test_layouts_are_kept_of_usual_metadata_only(tmp_path):
+    """256 columns are usual; a file may say 16 MiB."""
+    path = record(tmp_path / "r", [{f"array{number}": np.zeros((1, 1, 1, 1)) for number in range(256)}])
+    with btt.FileReader(path) as reader:
+        message = reader._read(0)
+        assert len(reader.columns) == 256
+    before = layout._parse.cache_info()
+    found = [layout.parse(message) for _ in range(2)]
+    assert layout._parse.cache_info().hits > before.hits
+    length = layout.metadata_bytes(message)
+    longer = layout.PREFIX_BYTES + length + 2**17
+    before = layout._parse.cache_info()
+    grown = struct.pack("<II", layout.MARKER, length + 2**17) + bytes(message[8 : 8 + length]) + bytes(2**17)
+    assert layout.parse(memoryview(grown)).spans == found[0].spans
+    assert layout.parse(memoryview(grown)).body == longer
+    assert layout._parse.cache_info() == before
+
+
 HOSTILE = [bytes(8), b"\xff" * 8, *(number.to_bytes(8, "little") for number in (1, 2**31 - 1, 2**32, 2**62))]
 
 

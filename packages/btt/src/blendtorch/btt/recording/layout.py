@@ -17,6 +17,7 @@ from blendtorch.core.errors import RecordingError
 MARKER = 0xFFFFFFFF
 PREFIX_BYTES = 8
 MAX_METADATA_BYTES = 1 << 24
+_KEPT_BYTES = 1 << 16  # 256 columns of pictures take 37 kB; what is longer would fill the memory
 _RECORD_BATCH = 3
 _BUFFER_BYTES = 16
 
@@ -110,11 +111,11 @@ def parse(message: memoryview) -> Layout:
     body = PREFIX_BYTES + metadata_bytes(message)
     if len(message) < body:
         raise RecordingError("the message ends in its metadata")
-    return _parse(bytes(message[PREFIX_BYTES:body]))
+    metadata = bytes(message[PREFIX_BYTES:body])
+    return _parse(metadata) if len(metadata) <= _KEPT_BYTES else _parse_anew(metadata)
 
 
-@functools.lru_cache(maxsize=256)  # most messages of a file have the metadata of another
-def _parse(metadata: bytes) -> Layout:
+def _parse_anew(metadata: bytes) -> Layout:
     try:
         root = _uint32(metadata, 0)[0]
         kind, header, length = (_field(metadata, root, number) for number in (1, 2, 3))
@@ -139,6 +140,9 @@ def _parse(metadata: bytes) -> Layout:
         raise RecordingError("the metadata of the message are damaged: its columns overlap")
     body = PREFIX_BYTES + len(metadata)
     return Layout(body + size, body, spans)
+
+
+_parse = functools.lru_cache(maxsize=256)(_parse_anew)  # most messages of a file have the metadata of another
 
 
 def _field(metadata: bytes, table: int, number: int) -> int:

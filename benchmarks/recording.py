@@ -1,6 +1,7 @@
 """Measure what recording costs, and how fast recordings are replayed, beside pickle files and plain reading and copying.
 
 record/overhead     what a stream of 640x480 pictures gives with recording, of what it gives without; beside it full speed
+record/cpu          CPU time that recording costs the trainer for a frame of that stream, us; beside it of the 30 ms of a frame
 record/write        into a recording, MB/s; beside it pickle files, and a copy of the recording by `shutil.copyfile`
 record/open         `FileDataset` of 10 000 frames, ms
 record/random_read  one of 256 frames, with its checksum, us; beside it `os.pread` of the same bytes, and pickle files
@@ -40,7 +41,7 @@ FRAMES, OPENED = 256, 10_000
 BATCH = 8
 PACE_S = 0.030  # between frames: what a render takes
 STREAMED, STREAMED_FAST = 60, 400
-KINDS = ("overhead", "write", "open", "random_read", "replay_0", "replay_2")
+KINDS = ("overhead", "cpu", "write", "open", "random_read", "replay_0", "replay_2")
 torch.set_num_threads(1)  # PyTorch's threads compete for the CPUs: batches of 8 took five times as long beside other load
 warnings.filterwarnings("ignore", "This DataLoader will create", UserWarning)
 
@@ -64,8 +65,8 @@ def publish(address: str, pause_s: float) -> None:
             time.sleep(max(0.0, pause_s - (time.perf_counter() - begin)))
 
 
-def stream(folder: Path, prefix: Path | None, pause_s: float, count: int) -> float:
-    """Receive frames, and record them; return the seconds per frame."""
+def stream(folder: Path, prefix: Path | None, pause_s: float, count: int) -> tuple[float, float]:
+    """Receive frames, and record them; return the seconds per frame, and those of the CPU in this process."""
     address = f"ipc://{folder}/socket"
     producer = multiprocessing.get_context("fork").Process(target=publish, args=(address, pause_s), daemon=True)
     producer.start()
@@ -74,16 +75,16 @@ def stream(folder: Path, prefix: Path | None, pause_s: float, count: int) -> flo
         items = iter(dataset)
         for _ in range(20):
             next(items)
-        begin = time.perf_counter()
+        begin, cpu = time.perf_counter(), time.process_time()
         for _ in range(count):
             next(items)
-        seconds = (time.perf_counter() - begin) / count
+        spent = (time.perf_counter() - begin) / count, (time.process_time() - cpu) / count
         items.close()
         dataset.close()
     finally:
         producer.kill()
         producer.join()
-    return seconds
+    return spent
 
 
 def record(prefix: Path, count: int) -> None:
@@ -170,12 +171,15 @@ def measure_round(folder: Path, opened: Path, memory: InMemory) -> dict[str, dic
     """Measure everything once; return seconds by kind and way."""
     found: dict[str, dict[str, float]] = {}
     with contextlib.chdir(folder):
-        found["overhead"] = {
+        streams = {
             "without": stream(folder, None, PACE_S, STREAMED),
             "with": stream(folder, folder / "stream", PACE_S, STREAMED),
             "fast_without": stream(folder, None, 0, STREAMED_FAST),
             "fast_with": stream(folder, folder / "fast", 0, STREAMED_FAST),
         }
+        found["overhead"] = {way: seconds for way, (seconds, _) in streams.items()}
+        cost = max(streams["with"][1] - streams["without"][1], 0.0)
+        found["cpu"] = {"record": cost, "pace": PACE_S}
         for path in folder.glob("*.arrows*"):
             path.unlink()
         found["write"] = {
@@ -206,7 +210,7 @@ def measure(rounds: int, advance: Callable[[], None] = lambda: None) -> dict[str
     -------
     dict
         From names as `record/random_read` to `value`, `unit` and `ratios`: each of them is better above 1, but
-        `record/random_read`'s `of_pread`, which is the time in multiples of reading the bytes.
+        `record/random_read`'s `of_pread`, which is the time in multiples of reading the bytes, and `record/cpu`'s `of_frame`.
     """
     spent: list[dict[str, dict[str, float]]] = []
     memory = InMemory(FRAMES)
@@ -236,6 +240,11 @@ def measure(rounds: int, advance: Callable[[], None] = lambda: None) -> dict[str
                 "of_unrecorded_at_full_speed": ratio("overhead", "fast_without", "fast_with"),
             },
             "full_speed_frames_per_s": 1 / median("overhead", "fast_with"),
+        },
+        "cpu": {
+            "value": 1e6 * median("cpu", "record"),
+            "unit": "us/frame",
+            "ratios": {"of_frame": ratio("cpu", "record", "pace")},
         },
         "write": {
             "value": size / median("write", "record"),

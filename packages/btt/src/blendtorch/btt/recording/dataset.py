@@ -173,7 +173,7 @@ class FileDataset(Dataset[Any]):
         opened = [known.get(path) or self._open(path) for path in files.find(self._place)]
         self.files = [reader for reader in opened if reader is not None]
         if not self.files:
-            raise RecordingError(f"nothing was recorded to {self._place} yet: its files end before their first message")
+            raise NothingRecordedError(f"nothing was recorded to {self._place} yet: its files end before their first message")
         self._begins = list(itertools.accumulate(map(len, self.files), initial=0))
         self._indexes = np.concatenate([reader.indexes for reader in self.files])
         if all(reader.has_indexes for reader in self.files):

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from blendtorch.btt.recording import FileReader
-from blendtorch.btt.recording.files import find
+from blendtorch.btt.recording import FileDataset, FileReader
+from blendtorch.btt.recording.reader import NothingRecordedError
 from blendtorch.btt.viewing.source import InstanceStatus, Source, Status
 from blendtorch.core.assets import CAD_SUFFIXES, MESH_SUFFIXES
+from blendtorch.core.errors import RecordingError
 
 _LOOK_S = 0.4  # between two looks, however many pages ask
 _GROWS_S = 5.0  # it is live for so long after the last message came
@@ -21,7 +22,8 @@ _WINDOW_NS = 10_000_000_000  # rates are of so long, up to the newest message
 class RecordedSource(Source):
     """The samples of all files of a recording, in the order in which they came.
 
-    What comes while it is looked at gets the numbers behind, so that a number stays what it is.
+    It opens what `FileDataset` opens, and waits where nothing is recorded yet. What comes while it is looked at gets the
+    numbers behind, so that a number stays what it is.
 
     Parameters
     ----------
@@ -38,20 +40,23 @@ class RecordedSource(Source):
         self.title = os.fspath(place)
         self._place = place
         self._lock = threading.Lock()
-        self._readers: list[FileReader] = []
+        self._dataset: FileDataset | None = None
+        self._readers: list[FileReader] = []  # as they came, where the data set sorts them by name
         self._seen: list[int] = []  # of each file: messages that have a number
         self._rows = np.zeros((0, 4), np.int64)  # of each number: file, message, time, btid
         self._looked = self._grown = 0.0
         self._refresh()
         self._grown = 0.0  # what was there is no growth
-        cut = [reader.path.name for reader in self._readers if reader.cut]
-        if cut:
-            self.notice = f"Cut while it was recorded: {', '.join(cut)}. All whole messages before are here."
+        self.notice = ". ".join(damage for reader in self._readers for damage in reader.damages())
 
     @property
     def categories(self) -> dict[int, str]:
-        """As they were recorded."""
-        return next((each.categories for each in self._readers if each.categories is not None), {})
+        """As they were recorded; empty where they are damaged, for the samples can be looked at without."""
+        with self._lock:
+            try:
+                return (self._dataset and self._dataset.categories) or {}
+            except RecordingError:
+                return {}
 
     def status(self) -> Status:
         """Look for what was recorded since."""
@@ -91,14 +96,20 @@ class RecordedSource(Source):
 
     def _refresh(self) -> None:
         self._looked = time.monotonic()
-        known = {reader.path for reader in self._readers}
-        for path in find(self._place):
-            if path not in known:  # another worker has begun
-                self._readers.append(FileReader(path))
-                self._seen.append(0)
+        try:
+            if self._dataset is None:
+                self._dataset = FileDataset(self._place, warn=False)
+            else:
+                self._dataset.refresh()
+        except NothingRecordedError:  # who records is about to begin
+            return
+        known = set(self._readers)
+        begun = [reader for reader in self._dataset.files if reader not in known]
+        self._readers += begun
+        self._seen += [0] * len(begun)
         came = []
         for file, reader in enumerate(self._readers):
-            first, end = self._seen[file], reader.refresh()
+            first, end = self._seen[file], len(reader)
             if end > first:
                 messages = np.arange(first, end)
                 columns = (np.full_like(messages, file), messages, reader.times[first:], reader.btids[first:])

@@ -1,5 +1,6 @@
 """Recordings in the page: what `FileDataset` opens can be looked at, whatever became of some of its files."""
 
+import shutil
 import urllib.request
 from pathlib import Path
 
@@ -72,3 +73,23 @@ def test_categories_beside_the_files_are_known(record, tmp_path):
     record(0)
     (tmp_path / "categories.json").write_text('{"1": "cube"}')
     assert RecordedSource(tmp_path / "r").categories == {1: "cube"}
+
+
+def test_a_recording_that_goes_away_is_said_on_the_page(record, tmp_path, served, past):
+    path = record(0)
+    source = RecordedSource(tmp_path / "r")
+    with served(source) as url, urllib.request.urlopen(url.replace("/?", "/events?"), timeout=10) as events:
+
+        def wait_for(state):
+            for line in events:
+                if line.startswith(b"data: ") and (status := msgspec.json.decode(line[6:]))["state"] == state:
+                    return status
+            return pytest.fail(f"the page hears no more, while it waits for {state!r}")
+
+        assert wait_for("recorded")["problem"] == ""
+        kept = shutil.move(path, tmp_path / "kept")
+        status = wait_for("failed")
+        assert "no recording with the prefix 'r'" in status["problem"]
+        assert status["end"] == 1
+        shutil.move(kept, path)
+        assert wait_for("recorded")["problem"] == ""

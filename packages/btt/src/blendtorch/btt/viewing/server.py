@@ -16,7 +16,7 @@ import msgspec
 import uvicorn
 from blendtorch.btt.viewing.description import describe
 from blendtorch.btt.viewing.pictures import encode
-from blendtorch.btt.viewing.source import Source
+from blendtorch.btt.viewing.source import Source, Status
 from blendtorch.btt.viewing.views import views_of
 from blendtorch.core.errors import AddressError, BlendtorchError
 from starlette.applications import Starlette
@@ -124,8 +124,12 @@ class PageServer:
 
     async def _events(self, request: Request) -> Response:  # noqa: ARG002 - as starlette calls it
         async def events() -> AsyncIterator[bytes]:
+            status = Status(state="waiting", first=0, end=0, total=0, per_s=0.0)
             while not self._server.should_exit:
-                status = await asyncio.to_thread(self._source.status)  # it may read files
+                try:
+                    status = await asyncio.to_thread(self._source.status)  # it may read files
+                except (BlendtorchError, OSError) as error:  # what is known already can still be looked at
+                    status = msgspec.structs.replace(status, state="failed", problem=str(error))
                 yield b"data: " + msgspec.json.encode(status) + b"\n\n"
                 await asyncio.sleep(_EVERY_S)
 
@@ -177,7 +181,7 @@ def _answered(answer: Callable[[], Response]) -> Response:
         return answer()
     except LookupError:  # not kept any more, which is no error: a browser would report one
         return Response(status_code=204)
-    except BlendtorchError as error:
+    except (BlendtorchError, OSError) as error:
         return PlainTextResponse(str(error), 500)
 
 

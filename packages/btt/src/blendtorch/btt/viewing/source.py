@@ -47,7 +47,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     bottleneck : str
         Who keeps the other waiting, in words; empty where nobody knows.
     problem : str
-        What ended it.
+        What ended it, or is in the way.
     instances : tuple of InstanceStatus
     """
 
@@ -77,7 +77,13 @@ class Source(ABC):
 
     @abstractmethod
     def status(self) -> Status:
-        """Look how far it is."""
+        """Look how far it is.
+
+        Raises
+        ------
+        BlendtorchError, OSError
+            If it cannot be told, for now or for ever: the files are gone, or others.
+        """
 
     @abstractmethod
     def sample(self, number: int) -> dict[str, Any]:
@@ -87,7 +93,7 @@ class Source(ABC):
         ------
         LookupError
             If it is not there, or not any more.
-        BlendtorchError
+        BlendtorchError, OSError
             If it cannot be read.
         """
 

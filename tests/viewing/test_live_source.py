@@ -44,3 +44,15 @@ def test_no_more_memory_is_taken_than_is_allowed(launch, monkeypatch):
     with launch(SCRIPT) as launcher, LiveSource(launcher.launch_info, "script") as source:
         status = wait_for_the_end(source)
         assert status.end - status.first == 3
+
+
+def test_whatever_ends_it_is_said(launch, monkeypatch, caplog):
+    def fail(sample):
+        raise MemoryError("no room for the copy")
+
+    monkeypatch.setattr(live, "_copied", fail)
+    with launch(SCRIPT) as launcher, LiveSource(launcher.launch_info, "script") as source:
+        status = wait_for_the_end(source)
+        assert (status.state, status.end) == ("failed", 0)
+        assert status.problem == "no more samples are taken: MemoryError: no room for the copy"
+    assert "Traceback" in caplog.text

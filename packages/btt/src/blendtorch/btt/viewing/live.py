@@ -124,6 +124,9 @@ class LiveSource(Source):
             if not self._dataset.stop.is_set():
                 self._state, self._problem = "failed", str(error)
                 logger.error("%s", error)  # noqa: TRY400 - it is what the user reads, and has Blender's traceback where there is one
+        except Exception as error:
+            self._state, self._problem = "failed", f"no more samples are taken: {type(error).__name__}: {error}"
+            logger.exception("no more samples are taken")
         finally:
             self._dataset.close()
 

@@ -104,14 +104,16 @@ def served():
 
 @pytest.fixture
 def view(tmp_path):
-    """Run `blendtorch view` in a process; gives its address. Ctrl-C ends it."""
+    """Run `blendtorch view` in a process; gives its address. Ctrl-C ends it. `program` is run as the browser."""
 
     @contextmanager
-    def view(*arguments):
-        command = [sys.executable, "-W", "ignore::UserWarning", "-m", "blendtorch.btt.command", "view", "--no-open", *arguments]
+    def view(*arguments, program=None):
+        start = ["--no-open"] if program is None else []
+        command = [sys.executable, "-W", "ignore::UserWarning", "-m", "blendtorch.btt.command", "view", *start, *arguments]
+        environment = {**os.environ, **({} if program is None else {"DISPLAY": ":0", "BROWSER": f"{program} %s"})}
         errors = (tmp_path / "view.log").open("w+")
         process = subprocess.Popen(
-            list(map(str, command)), cwd=tmp_path, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ}
+            list(map(str, command)), cwd=tmp_path, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
         )
         try:
             line = process.stdout.readline()

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from blendtorch.btt.recording import FileRecorder
+from blendtorch.btt.viewing.opening import opened
 from blendtorch.btt.viewing.recorded import RecordedSource
 
 pytestmark = pytest.mark.browser
@@ -104,4 +105,13 @@ def test_cameras_are_switched(recorder, tmp_path, make_sample, served, new_page)
         page.page.locator("#views button", has_text="right").click()
         page.page.wait_for_selector("#canvas[data-view=right]")
         assert (page.pixels(60, 80) == right["image"][:, ::-1]).all()
+        assert page.complaints == []
+
+
+def test_the_file_that_the_browser_is_given_leads_to_the_page(recorder, tmp_path, make_sample, served, new_page, monkeypatch):
+    recorder.save(make_sample(0))
+    given = []
+    monkeypatch.setattr("webbrowser.open", given.append)
+    with served(RecordedSource(tmp_path / "out")) as url, opened(url):
+        page = new_page().open(given[0]).wait(0)
         assert page.complaints == []

@@ -2,6 +2,9 @@
 
 import http.client
 import json
+import stat
+import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import msgspec
@@ -158,3 +161,23 @@ def test_what_cannot_be_looked_at_is_said(tmp_path, capsys, monkeypatch):
     for arguments, text in cases:
         assert main(["view", "--no-open", *arguments]) == 1
         assert text in capsys.readouterr().err
+
+
+def test_the_token_is_on_no_command_line(tmp_path, make_sample, view):
+    """The browser is given a file that nobody else can read, which leads to the page, and is gone with it."""
+    with FileRecorder(FileRecorder.filename(tmp_path / "out", 0)) as recorder:
+        recorder.save(make_sample(0))
+    program = tmp_path / "browser"
+    program.write_text('#!/bin/sh\necho "$@" > arguments.part; mv arguments.part arguments\n')
+    program.chmod(0o700)
+    with view("out", program=program) as url:
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "arguments").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        given = (tmp_path / "arguments").read_text().strip()
+        assert given.startswith("file:///")
+        assert urlsplit(url).query.partition("=")[2] not in given
+        page = Path(urlsplit(given).path)
+        assert [stat.S_IMODE(each.stat().st_mode) for each in (page, page.parent)] == [0o600, 0o700]
+        assert f'content="0; url={url}"' in page.read_text()
+    assert not page.parent.exists()

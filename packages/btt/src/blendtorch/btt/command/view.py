@@ -3,9 +3,8 @@
 import argparse
 import os
 import sys
-import webbrowser
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 from blendtorch.btt.command.blenders import say
@@ -15,6 +14,7 @@ from blendtorch.btt.launch_info import LaunchInfo
 from blendtorch.btt.streaming import stream
 from blendtorch.btt.viewing.folder import FolderSource, is_data_folder
 from blendtorch.btt.viewing.live import LiveSource
+from blendtorch.btt.viewing.opening import opened
 from blendtorch.btt.viewing.recorded import RecordedSource, is_recording
 from blendtorch.btt.viewing.source import Source
 from blendtorch.core.errors import ConfigurationError, LaunchError
@@ -73,9 +73,9 @@ def run(options: argparse.Namespace) -> int:
     with _source(options) as source:
         server = PageServer(source, options.host, options.port)
         print(f"The page is at {server.url}", flush=True)
-        if not options.no_open and _has_a_screen():
-            webbrowser.open(server.url)
-        server.run()
+        opens = not options.no_open and _has_a_screen()
+        with opened(server.url) if opens else nullcontext():
+            server.run()
     return 0
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 from blendtorch import btt
+from blendtorch.btt.viewing.live import LiveSource
 from PIL import Image
 
 pytestmark = pytest.mark.browser
@@ -92,10 +93,9 @@ def test_instances_that_run_already(view, new_page, launch, tmp_path):
         dataset.close()
 
 
-def test_a_stream_that_fails_says_so_on_the_page(view, new_page, launch, tmp_path):
-    with launch("pub.publish(image=np.zeros((6, 8, 3), np.uint8))\nraise ValueError('no more')") as launcher:
-        btt.LaunchInfo.save_json(tmp_path / "launch_info.json", launcher.launch_info)
-        with view("launch_info.json") as url:
-            page = new_page().open(url).wait(0)
-            page.page.wait_for_selector("#state.failed", timeout=30_000)
-            assert "no more" in page.text("#problem")
+def test_a_stream_that_fails_says_so_on_the_page(served, new_page, launch):
+    script = "pub.publish(image=np.zeros((6, 8, 3), np.uint8))\nraise ValueError('no more')"
+    with launch(script) as launcher, LiveSource(launcher.launch_info, "script") as source, served(source) as url:
+        page = new_page().open(url).wait(0)
+        page.page.wait_for_selector("#state.failed", timeout=30_000)
+        assert "no more" in page.text("#problem")

@@ -119,7 +119,7 @@ def make(tmp_path, plugin):
         about.note_configuration({**configuration, "scene": None, "assets": []})
         writer = {"name": name, **({"split": {"train": 0.7, "val": 0.3}} if name == "plain" else {}), **options}
         about.note_versions(Versions(trainer={}, blender={}, writer=writer, categories=CATEGORIES))
-        data = DataSet(folder)
+        data = DataSet(folder, [str(plugin)])
         for index in range(count):
             data.writer.write(labelled_sample(index, shape=SHAPE, frames_per_episode=FRAMES))
         data.writer.finish(CATEGORIES)
@@ -469,7 +469,7 @@ def test_wrong_folders_and_arguments(make, plugin, tmp_path, capsys):
         ([folder, "--samples", "-1"], "--samples -1: expected 0 or more"),
         ([folder, "--min-iou", "2"], "--min-iou 2.0: expected 0 to 1"),
     ]:
-        assert main(["audit", *map(str, arguments)]) == 2
+        assert main(["audit", *map(str, arguments), "--plugin", str(plugin)]) == 2
         assert text in capsys.readouterr().err
     (folder / "configuration.yaml").rename(tmp_path / "configuration.yaml")
     assert main(["audit", str(folder), "--plugin", str(plugin)]) == 2
@@ -479,7 +479,7 @@ def test_wrong_folders_and_arguments(make, plugin, tmp_path, capsys):
     (tmp_path / "configuration.yaml").rename(folder / "configuration.yaml")
     for path in folder.glob("[0-9]*.json"):
         path.unlink()
-    assert main(["audit", str(folder)]) == 2
+    assert main(["audit", str(folder), "--plugin", str(plugin)]) == 2
     assert "no whole sample" in capsys.readouterr().err
     (folder / "versions.json").unlink()
     with pytest.raises(ConfigurationError, match="has no versions"):
@@ -489,7 +489,7 @@ def test_wrong_folders_and_arguments(make, plugin, tmp_path, capsys):
 def test_a_writer_that_does_not_read_is_named(make, plugin, capsys):
     folder = make(count=2).folder.path
     plugin.write_text(WRITER.replace("def read(", "def other("))
-    assert main(["audit", str(folder), "--samples", "0", "--workers", "0"]) == 1
+    assert main(["audit", str(folder), "--samples", "0", "--workers", "0", "--plugin", str(plugin)]) == 1
     assert "writer 'plain': writer 'plain' does not read what it wrote" in capsys.readouterr().out
 
 
@@ -502,13 +502,14 @@ def test_blender_renders_again_what_it_has_rendered(tmp_path, plugin, blender, c
     written = ["--count", "8", "-o", str(folder := tmp_path / "data"), "--format", "plain", "--plugin", str(plugin)]
     assert main(["generate", str(model), "--unit", "m", *small, *written, *named]) == 0
     capsys.readouterr()
+    named += ["--plugin", str(plugin)]
     assert main(["audit", str(folder), "--samples", "3", "--json", *named]) == 0
     report = json.loads(capsys.readouterr().out)
     assert (report["box_iou"], report["mask_iou"], len(report["chosen"]), report["changed"]) == (1, 1, 3, [])
     assert (folder / "audit.png").read_bytes().startswith(b"\x89PNG")
 
     chosen = report["chosen"][1]
-    edit(DataSet(folder), chosen, shift(1))
+    edit(DataSet(folder, [str(plugin)]), chosen, shift(1))
     model.write_text(model.read_text() + "# another comment\n")
     assert main(["audit", str(folder), "--samples", "3", "-o", str(tmp_path / "other.png"), *named]) == 1
     output, errors = capsys.readouterr()

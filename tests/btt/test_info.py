@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from blendtorch import btt
 from blendtorch.btt.command import main
+from blendtorch.btt.viewing.folder import FolderSource
+from blendtorch.core.errors import PluginError
 from blendtorch.core.testing.cards import labelled_sample
 
 READING = """
@@ -135,11 +137,37 @@ def test_a_folder_of_samples_is_told_and_read_back(run, tmp_path):
     assert "versions.json: there is no writer 'reading'" in said
     (tmp_path / "out" / "configuration.yaml").write_text(f"start: 2\ncount: 8\nplugins: [{tmp_path / 'reading.py'}]\n")
     code, output, said = run("info", "out")
-    assert code == 0, "its configuration names where the writer is"
+    assert (code, f"if you trust them, say --plugin {tmp_path / 'reading.py'}" in said) == (2, True)
+    code, output, said = run("info", "out", *plugin)
+    assert code == 0
     assert re.search(r"samples +6 \(index 0 to 5\), 4 of 8 of its configuration are missing\n", output)
     (tmp_path / "out" / "configuration.yaml").write_text("count: many")
     code, _, said = run("info", "out", *plugin)
     assert (code, "configuration.yaml is not what blendtorch has written" in said) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["images", "reading"])
+@pytest.mark.parametrize("command", [["info"], ["verify"], ["audit", "--samples", "0"], ["audit", "--samples", "1"], ["view"]])
+def test_what_a_folder_names_is_not_run(command, name, run, tmp_path):
+    """Whoever looks into a folder has not chosen the plug-ins that are named in it."""
+    (tmp_path / "reading.py").write_text(READING)
+    record("cards", range(2))
+    assert run("export", "cards", "--format", name, "-o", "out", "--plugin", "reading.py")[0] == 0
+    evil = tmp_path / "out" / "evil plug-in.py"
+    evil.write_text(f"open({str(tmp_path / 'trace')!r}, 'w').close()\n{READING}")
+    (tmp_path / "out" / "configuration.yaml").write_text(json.dumps({"start": 0, "count": 2, "plugins": [str(evil)]}))
+    if command == ["view"]:
+        try:
+            FolderSource("out").close()
+            code, said = 0, ""
+        except PluginError as error:
+            code, said = 2, str(error)
+    else:
+        code, _, said = run(*command, "out")
+    assert not (tmp_path / "trace").exists()
+    refused = name == "reading" or command[-1] == "1"
+    assert code == (2 if refused else 0), said
+    assert (f"if you trust them, say --plugin '{evil}'" in said) == refused, said
 
 
 def test_what_is_neither_is_told_with_what_is_near(run, tmp_path):

@@ -11,9 +11,8 @@ import torch
 from blendtorch.btt.auditing.facts import SampleFacts, facts_of
 from blendtorch.btt.configuration import load_configuration
 from blendtorch.btt.generation.folder import VERSIONS, DataFolder, checksum
-from blendtorch.btt.generation.format import find_format
+from blendtorch.btt.generation.looking import as_arguments, format_of, not_given
 from blendtorch.btt.generation.writing import WriterInFolder, named
-from blendtorch.core.discovery import Catalogue
 from blendtorch.core.errors import BlendtorchError, ConfigurationError
 from blendtorch.core.interfaces import Writer
 from blendtorch.core.labels import LabelledPicture
@@ -27,7 +26,7 @@ class DataSet:
     ----------
     folder : path
     plugins : sequence of path
-        Python files with plug-ins, beside those that the configuration names.
+        Python files with plug-ins. Those that the configuration names are run only if they are among them.
 
     Attributes
     ----------
@@ -58,12 +57,12 @@ class DataSet:
         if self.folder.configuration.is_file():
             self.configuration = load_configuration(self.folder.configuration)
         self.categories = self.folder.categories
-        files = [*self.configuration.get("plugins", ()), *plugins]
-        self._format = find_format(self.versions[-1].writer, Catalogue(files), origin=VERSIONS)
+        self._plugins = tuple(plugins)
+        self._format = format_of(self.folder, self._plugins)
         self._writer = self._format.into(self.folder.path)
 
     def require_configuration(self) -> None:
-        """Refuse to render what nothing says how to make.
+        """Refuse to render what nothing says how to make, or what takes plug-ins that the user has not named.
 
         Raises
         ------
@@ -73,6 +72,11 @@ class DataSet:
             raise ConfigurationError(
                 f"{self.folder.path} has no {self.folder.configuration.name}, which says how its samples were made, so they "
                 "cannot be rendered again: look at what is there, with --samples 0"
+            )
+        if left := not_given(self.configuration, self._plugins):
+            raise ConfigurationError(
+                f"{self.folder.path} was made with plug-ins of files, and rendering again runs them: if you trust them, say "
+                f"{as_arguments(left)}; or look at what is there, with --samples 0"
             )
 
     @property

@@ -65,7 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which Blender renders (default: one of the version that made the samples, if it is here)",
     )
     parser.add_argument(
-        "--plugin", metavar="FILE", action="append", default=[], help="a Python file with plug-ins; may be repeated"
+        "--plugin",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a Python file with plug-ins, which is run; what the folder itself names is not; may be repeated",
     )
     parser.add_argument("--workers", metavar="N", type=int, help="processes that read (default: by the number of CPUs)")
     parser.add_argument("-o", "--output", metavar="FILE", help="the picture (default: audit.png in the folder)")

@@ -53,7 +53,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this subcommand."""
     parser.add_argument("path", metavar="PATH", help="a folder, the prefix of a recording, or one of its files")
     parser.add_argument(
-        "--plugin", metavar="FILE", action="append", default=[], help="a Python file with plug-ins; may be repeated"
+        "--plugin",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a Python file with plug-ins, which is run; what the folder itself names is not; may be repeated",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
 

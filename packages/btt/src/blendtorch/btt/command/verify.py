@@ -63,7 +63,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers", metavar="N", type=int, help="processes that read a folder (default: by the number of CPUs)"
     )
     parser.add_argument(
-        "--plugin", metavar="FILE", action="append", default=[], help="a Python file with plug-ins; may be repeated"
+        "--plugin",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="a Python file with plug-ins, which is run; what the folder itself names is not; may be repeated",
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts; progress goes to stderr")
 

@@ -8,11 +8,10 @@ from typing import Any
 import msgspec
 from blendtorch.btt.configuration import load_configuration
 from blendtorch.btt.cpus import allowed_cpus
-from blendtorch.btt.generation.folder import VERSIONS, DataFolder
-from blendtorch.btt.generation.format import Format, find_format
+from blendtorch.btt.generation.folder import DataFolder
+from blendtorch.btt.generation.looking import format_of
 from blendtorch.btt.generation.versions import ExportedRecording, Versions
 from blendtorch.btt.generation.writing import WriterInFolder, end_workers, in_workers, named
-from blendtorch.core.discovery import Catalogue
 from blendtorch.core.errors import ConfigurationError
 from blendtorch.core.interfaces import Writer
 from torch.utils.data import Dataset
@@ -88,7 +87,7 @@ def describe_folder(folder: DataFolder, plugins: Sequence[str] = ()) -> FolderIn
     ConfigurationError
         If what blendtorch has written into it is damaged.
     """
-    written_as = _format(folder, plugins)
+    written_as = format_of(folder, plugins)
     written = _written(written_as.into(folder.path))
     wanted: range | None = None
     if folder.configuration.is_file():
@@ -161,7 +160,7 @@ def verify_folder(
     ConfigurationError
         If its writer cannot read.
     """
-    written_as = _format(folder, plugins)
+    written_as = format_of(folder, plugins)
     if written_as.cls.read is Writer.read:
         raise ConfigurationError(
             f"{folder.path} is of the format {written_as.cls.name!r}, whose writer does not read what it wrote: verify it "
@@ -182,16 +181,6 @@ def verify_folder(
         end_workers(results)
         writer.close()
     return len(indexes), problems
-
-
-def _format(folder: DataFolder, plugins: Sequence[str]) -> Format:
-    """Find the writer: an installed one, or one in a file of plug-ins that is named here or in the configuration."""
-    versions = folder.read_versions()
-    if not versions:
-        raise ConfigurationError(f"{folder.versions} says nothing of what has written the samples")
-    named_there = load_configuration(folder.configuration).get("plugins", ()) if folder.configuration.is_file() else ()
-    files = dict.fromkeys(os.path.abspath(path) for path in (*plugins, *named_there))  # noqa: PTH100 - links are not followed
-    return find_format(versions[-1].writer, Catalogue(list(files)), origin=VERSIONS)
 
 
 def _written(writer: WriterInFolder) -> frozenset[int]:

@@ -9,12 +9,10 @@ from typing import Any
 
 import numpy as np
 from blendtorch.btt.generation.folder import DataFolder
-from blendtorch.btt.generation.writing import WriterInFolder, named
+from blendtorch.btt.generation.looking import format_of
+from blendtorch.btt.generation.writing import named
 from blendtorch.btt.viewing.source import Source, Status
-from blendtorch.core.configuration import read_options
-from blendtorch.core.discovery import Catalogue
 from blendtorch.core.errors import ConfigurationError
-from blendtorch.core.interfaces import Writer
 from blendtorch.core.labels import LabelledPicture
 
 _LOOK_S = 2.0  # between two listings of a folder that may have a million files
@@ -45,13 +43,7 @@ class FolderSource(Source):
         if not versions:
             raise ConfigurationError(f"{self._folder.versions} does not say what wrote the samples")
         self._categories = {number: name for each in versions for number, name in each.categories.items()}
-        options = dict(versions[-1].writer)
-        found = Catalogue(tuple(plugins)).find("writer", options.pop("name"))
-        if not issubclass(found.cls, Writer):
-            raise ConfigurationError(f"{self._folder.versions}: {found.name!r} is no writer")
-        self._opened = WriterInFolder(
-            found.cls, read_options(found.cls, options, str(self._folder.versions)), self._folder.path
-        )
+        self._opened = format_of(self._folder, plugins).into(self._folder.path)
         self._writer = self._opened.open()
         self._lock = threading.Lock()
         self._indexes: list[int] = []

@@ -252,6 +252,14 @@ def test_a_writer_divides_as_it_is_told_and_has_the_last_word(export, tmp_path):
     )
 
 
+def test_what_is_lost_in_the_end_is_missing(export, tmp_path):
+    finish = 'next(self.folder.glob("*/*.txt")).unlink()\n        return ['
+    (tmp_path / "losing.py").write_text(LABELS.replace("return [", finish).replace("sleep(0.02)", "sleep(0)"))
+    code, said = export("-o", "out", "--plugin", "losing.py", written_as="labels")
+    assert code == 1
+    assert f"{COUNT - 1} of {COUNT} samples are in " in said
+
+
 def test_a_folder_of_something_else_is_refused(export, home, run, tmp_path):
     assert export("-o", "out")[0] == 0
     other = record(tmp_path / "other", [card(3)])

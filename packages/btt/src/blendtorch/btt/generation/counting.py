@@ -74,6 +74,6 @@ def finish(writer: WriterInFolder, folder: DataFolder, indexes: Collection[int])
     """
     opened = writer.open()
     with named(opened, "finish"):
-        written = len(opened.written().intersection(indexes))
         said = opened.finish(folder.categories) if folder.read_versions() else None
+        written = len(opened.written().intersection(indexes))  # at last: what finishing has lost is missing
     return written, tuple(said or ())

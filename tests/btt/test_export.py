@@ -252,6 +252,41 @@ def test_a_writer_divides_as_it_is_told_and_has_the_last_word(export, tmp_path):
     )
 
 
+@pytest.mark.parametrize("name", ["coco", "yolo", "bop", "webdataset", "huggingface", "recording", "images"])
+def test_overwriting_removes_what_another_format_has_written(name, export, tmp_path):
+    """Formats share folders and the names of files."""
+    out, after = tmp_path / "out", "yolo" if name == "coco" else "coco"
+    out.mkdir()
+    (out / "notes.txt").write_text("mine")
+    assert export("-o", out, "--workers", 0, written_as=name)[0] == 0
+    assert export("-o", "fresh", "--workers", 0, written_as=after)[0] == 0
+    code, said = export("-o", out, "--overwrite", "--workers", 0, written_as=after)
+    assert code == 0, said
+
+    def there(folder):
+        return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+    assert there(out) == there(tmp_path / "fresh") | {"notes.txt"}
+
+
+def test_what_nobody_can_remove_is_not_overwritten(export, tmp_path):
+    (tmp_path / "fixed.py").write_text(LABELS.replace("def clear(", "def other(").replace('"labels"', '"fixed"'))
+    assert export("-o", "out", "--plugin", "labels.py", "--workers", 0, written_as="labels")[0] == 0
+    assert export("-o", "fixed", "--plugin", "fixed.py", "--workers", 0, written_as="fixed")[0] == 0
+    before = sorted(path for path in tmp_path.rglob("*") if path.is_file())
+    code, said = export("-o", "out", "--overwrite")
+    assert code == 2
+    assert "were written by 'labels', which has to remove them and cannot be used: " in said
+    assert "Give its plug-in with --plugin FILE" in said
+    for written_as in ("images", "fixed"):
+        code, said = export("-o", "fixed", "--overwrite", "--plugin", "fixed.py", written_as=written_as)
+        assert (code, "writer 'fixed' cannot remove what it wrote before" in said) == (2, True)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == before
+    code, said = export("-o", "out", "--overwrite", "--plugin", "labels.py")
+    assert code == 0, said
+    assert not list((tmp_path / "out").glob("*/*.txt"))
+
+
 def test_what_is_lost_in_the_end_is_missing(export, tmp_path):
     finish = 'next(self.folder.glob("*/*.txt")).unlink()\n        return ['
     (tmp_path / "losing.py").write_text(LABELS.replace("return [", finish).replace("sleep(0.02)", "sleep(0)"))

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from blendtorch.btt.cpus import allowed_cpus
 from blendtorch.btt.exporting.source import Source, open_source
+from blendtorch.btt.generation.clearing import clear
 from blendtorch.btt.generation.estimate import check_space, in_units, shapes_in
 from blendtorch.btt.generation.folder import DataFolder
 from blendtorch.btt.generation.format import Format, find_format
@@ -98,7 +99,8 @@ def make_export(
     BlendtorchError
         Of whatever is wrong; says what to do.
     """
-    chosen = find_format(written_as, Catalogue(plugins), split, loose)
+    catalogue = Catalogue(plugins)
+    chosen = find_format(written_as, catalogue, split, loose)
     try:
         source = open_source(recording)
     except RecordingError as error:
@@ -123,8 +125,7 @@ def make_export(
     written = there.intersection(source.places)
     needed = check_space(folder.path, writer.open(), shapes_in(source.first), len(source.places) - len(written))
     if overwrite:  # now that nothing else can be wrong
-        with named(writer.open(), "remove what is there"):
-            folder.clear(writer.open())
+        clear(folder, chosen, writer, catalogue)
     return ExportPlan(
         source=source,
         folder=folder,

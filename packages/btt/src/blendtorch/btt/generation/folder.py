@@ -15,7 +15,6 @@ from blendtorch.btt.generation.normalization import differences
 from blendtorch.btt.generation.versions import ExportedRecording, Versions
 from blendtorch.core.atomic import write_atomically
 from blendtorch.core.errors import ConfigurationError
-from blendtorch.core.interfaces import Writer
 
 CONFIGURATION, VERSIONS, RECORDING = "configuration.yaml", "versions.json", "recording.json"
 PREVIEW, AUDIT = "preview.png", "audit.png"
@@ -235,24 +234,11 @@ class DataFolder:
             raise ConfigurationError(f"cannot read {other.configuration}: {error.strerror or error}") from None
         _write(self.configuration, content)
 
-    def clear(self, writer: Writer) -> None:
-        """Remove what was written here, and leave everything else.
-
-        Parameters
-        ----------
-        writer : Writer
-            Opened here.
-
-        Raises
-        ------
-        ConfigurationError
-            If the writer does not know what it wrote.
-        """
-        for path in (self.configuration, self.versions, self.preview, self.audit, self.recording):
-            path.unlink(missing_ok=True)
-            for draft in self.path.glob(f"{path.name}.*.part"):
-                draft.unlink(missing_ok=True)
-        writer.clear()
+    def remove(self, path: Path) -> None:
+        """Remove one of these files, if it is there, and its drafts."""
+        path.unlink(missing_ok=True)
+        for draft in self.path.glob(f"{path.name}.*.part"):
+            draft.unlink(missing_ok=True)
 
 
 def _write(path: Path, content: bytes) -> None:

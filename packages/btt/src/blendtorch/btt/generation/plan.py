@@ -6,6 +6,7 @@ from typing import Any
 
 from blendtorch.btt.cpus import allowed_cpus
 from blendtorch.btt.generation.arguments import check_arguments
+from blendtorch.btt.generation.clearing import clear
 from blendtorch.btt.generation.estimate import arrays_of, check_space, in_units, shapes_of
 from blendtorch.btt.generation.folder import DataFolder, checksums
 from blendtorch.btt.generation.format import Format, find_format
@@ -142,8 +143,7 @@ def make_plan(
     )
     _check_space(plan, arrays)
     if overwrite:  # now that nothing else can be wrong
-        with named(writer.open(), "remove what is there"):
-            folder.clear(writer.open())
+        clear(folder, written, writer, catalogue)
     return plan
 
 

@@ -282,6 +282,63 @@ def _stored(data, sample):
     return as_stored(data, sample)
 
 
+def swap_pictures(folder):
+    (folder / "1_0.npy").rename(folder / "x")
+    (folder / "2_0.npy").rename(folder / "1_0.npy")
+    (folder / "x").rename(folder / "2_0.npy")
+
+
+def invert(folder):
+    np.save(folder / "1_0.npy", 255 - np.load(folder / "1_0.npy"))
+
+
+def noise(folder):
+    """What another device may do: a few levels everywhere, and some pixels far off."""
+    rng = np.random.default_rng(0)
+    picture = np.load(folder / "1_0.npy").astype(int) + rng.integers(-6, 7, (*SHAPE, 3))
+    picture[rng.uniform(size=SHAPE) < 0.03] = 255
+    np.save(folder / "1_0.npy", picture.clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("change", "wrong"),
+    [(swap_pictures, ["sample 1", "sample 2"]), (invert, ["sample 1"]), (noise, [])],
+)
+def test_another_picture_is_found_where_the_same_versions_rendered(make, change, wrong):
+    data = make(count=4)
+    change(data.folder.path)
+    report = audited(data).report
+    assert sorted(each.picture for each in report.compared if each.problems) == wrong
+    assert all(
+        "it is another picture than was rendered: its pixels " in each.problems[0] for each in report.compared[: len(wrong)]
+    )
+    assert (report.agree, report.exit_code) == ((False, 1) if wrong else (True, 0))
+
+    class Other:
+        differing = ["blender 4.2.0 then, 5.0.0 now"]
+        __call__ = staticmethod(render)
+
+    report = audit(data, Other(), samples=4).report
+    assert (report.agree, report.exit_code) == (True, 0)
+    assert sorted(each.picture for each in report.compared if each.other) == wrong
+    show(report, console := Console(width=100, file=io.StringIO()))
+    assert (f"{len(wrong)} pictures look otherwise now" in console.file.getvalue()) == bool(wrong)
+
+
+def test_another_object_is_found_before_a_plain_background():
+    def picture(level):
+        image = np.full((200, 200, 3), 90, np.uint8)
+        image[20:34, 30:44] = level  # half a percent
+        found = LabelledObject(category_id=1, xyxy=np.array([30.0, 20, 44, 34]))
+        return LabelledPicture(camera="", image=image, objects=(found,))
+
+    (other,) = compare_pictures(0, [picture(200)], [picture(20)], {1: "cube"}, 1.0)
+    (text,) = other.problems
+    assert text.endswith("its pixels within boxes are 180 levels off in the mean, 100% of them by more than 16")
+    (near,) = compare_pictures(0, [picture(200)], [picture(194)], {1: "cube"}, 1.0)
+    assert near.problems == []
+
+
 def test_a_smaller_iou_can_be_allowed(make):
     data = make(count=4)
     edit(data, 2, shift(0.01))
@@ -405,7 +462,7 @@ def test_the_table_and_the_sheet_say_it(make):
     console = Console(width=100, file=io.StringIO())
     show(found.report, console)
     text = console.file.getvalue()
-    assert "2 of 6 pictures have labels that are not those that were rendered again." in text
+    assert "2 of 6 pictures, or their labels, are not what was rendered again." in text
     assert re.search(r"sample 5\s+\d\s+0.0000\s+0.0000\s+0.00%", text)
     assert "boxes that are not those of their masks: 1" in text
     sheet = draw_sheet(found)
@@ -515,5 +572,5 @@ def test_blender_renders_again_what_it_has_rendered(tmp_path, plugin, blender, c
     output, errors = capsys.readouterr()
     assert f"{model} has changed since" in errors
     assert re.search(rf"sample {chosen}: object \d \(part\): box IoU 0\.\d+, an edge is 1 px off", output), output
-    assert "1 of 3 pictures have labels that are not those that were rendered again." in output
+    assert "1 of 3 pictures, or their labels, are not what was rendered again." in output
     assert (tmp_path / "other.png").exists()

@@ -28,8 +28,10 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
         The worst; None where there is none.
     differing : float or None
         The part of its pixels that differ by more than one level.
+    other : str
+        By how much it is another picture, in words; a problem only where the same versions have rendered the same files.
     problems : list of str
-        In what its labels do not agree, in words.
+        In what it and its labels do not agree, in words.
     """
 
     picture: str
@@ -38,6 +40,7 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     box_iou: float | None
     mask_iou: float | None
     differing: float | None
+    other: str
     problems: list[str]
 
     @property
@@ -67,7 +70,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     format_box_px : float or None
         The farthest that it moves the edge of a box.
     agree : bool
-        What was rendered again has the labels that are stored.
+        What was rendered again has the labels that are stored, and shows the same.
     exit_code : int
         1 where they do not, or something else cannot be right.
     """
@@ -147,7 +150,7 @@ def audit(
     comparison = _Comparison(data, min_iou)
     if chosen:
         for sample in watch(render(data, chosen), "rendering again", len(chosen)):
-            comparison.add(sample)
+            comparison.add(sample, same_pixels=not data.changed_files and not getattr(render, "differing", ()))
         comparison.add_missing(chosen)
     counted = statistics(looked, data.categories, data.episode_of)
     agree = not any(each.problems for each in comparison.compared)
@@ -179,11 +182,11 @@ class _Comparison:
         self.shown: list[PictureComparison] = []
         self.of_format: list[tuple[float, float, float]] = []  # IoUs of a box and its mask, and how far the box is off
 
-    def add(self, sample: Any) -> None:
+    def add(self, sample: Any, same_pixels: bool) -> None:
         index = int(sample["meta"]["index"])
         stored, categories = self._data.read(index), self._data.categories
         again = as_stored(self._data, sample)
-        self._note(compare_pictures(index, stored, again, categories, self._min_iou))
+        self._note(compare_pictures(index, stored, again, categories, self._min_iou, same_pixels))
         for each in compare_pictures(index, again, as_rendered(self._data, sample), categories, self._min_iou):
             self.of_format += [_loss(pair) for pair in each.objects if pair.stored is not None and pair.again is not None]
 
@@ -214,6 +217,7 @@ def _compared(each: PictureComparison) -> Compared:
         box_iou=known(each.box_iou),
         mask_iou=known(each.mask_iou),
         differing=known(each.differing),
+        other=each.other,
         problems=each.problems,
     )
 

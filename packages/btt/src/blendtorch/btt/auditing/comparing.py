@@ -12,6 +12,8 @@ _SAME = 0.1  # IoU from which on two may be one object, where no id says so
 _ROUNDING = 1e-6  # of IoUs
 _KEYPOINT_PX, _POSE, _VISIBILITY = 0.05, 1e-3, 0.01  # a runtime repeats labels bit for bit, two of them nearly
 _LEVELS = 1  # renderers repeat pictures within one
+_OTHER_LEVELS, _FAR, _OTHER_PART = 8.0, 16, 0.05  # noise and denoisers of another device stay far below both together
+_ENOUGH = 100  # pixels; in fewer, the edge of an object may be all there is
 
 Mask = npt.NDArray[np.bool_]
 
@@ -64,6 +66,9 @@ class PictureComparison:
     objects : tuple of ObjectComparison
     differing : float
         The part of its pixels that differ by more than one level; NaN where they cannot be compared.
+    other : str
+        By how much it is another picture than was rendered again, in words; empty where it is the same, for all that renderers
+        differ in.
     wrong : tuple of str
         What is wrong with the picture itself, in words.
     """
@@ -74,6 +79,7 @@ class PictureComparison:
     again: LabelledPicture | None
     objects: tuple[ObjectComparison, ...] = ()
     differing: float = np.nan
+    other: str = ""
     wrong: tuple[str, ...] = ()
 
     @property
@@ -104,6 +110,7 @@ def compare_pictures(
     again: Sequence[LabelledPicture],
     categories: Mapping[int, str],
     min_iou: float,
+    same_pixels: bool = True,
 ) -> list[PictureComparison]:
     """Compare the pictures of a sample, camera by camera.
 
@@ -116,6 +123,8 @@ def compare_pictures(
         Their names.
     min_iou : float
         Of boxes and masks that agree, 0 to 1.
+    same_pixels : bool
+        Whether another picture is wrong: the same versions have rendered the same files.
     """
     first, second = ({each.camera: each for each in pictures} for pictures in (stored, again))
     found = []
@@ -126,8 +135,32 @@ def compare_pictures(
             wrong = "there is no picture of it" if here is None else "it was not rendered again"
             found.append(PictureComparison(index=index, name=name, stored=here, again=there, wrong=(wrong,)))
         else:
-            found.append(_compare(index, name, here, there, categories, min_iou))
+            found.append(_compare(index, name, here, there, categories, min_iou, same_pixels))
     return found
+
+
+def another_picture(stored: LabelledPicture, again: LabelledPicture) -> str:
+    """Say by how much two pictures of the same shape differ, if they are not the same picture.
+
+    They are not where pixels, in all of it or within the boxes, are more than 8 levels apart in the mean (each in the colour
+    that differs most), and more than 5 % of them by more than 16. The boxes are looked at by themselves, as objects may be
+    small before a plain background.
+
+    Returns
+    -------
+    str
+        Empty where they are the same, but for what renderers differ in.
+    """
+    off = (np.maximum(stored.image, again.image) - np.minimum(stored.image, again.image)).max(axis=-1)
+    within = np.zeros(off.shape, np.bool_)
+    for each in [*stored.objects, *again.objects]:
+        if np.isfinite(each.xyxy).all():
+            x0, y0, x1, y1 = (max(0, round(float(value))) for value in each.xyxy)
+            within[y0:y1, x0:x1] = True
+    for pixels, where in ((off.ravel(), "its pixels"), (off[within], "its pixels within boxes")):
+        if pixels.size >= _ENOUGH and pixels.mean() > _OTHER_LEVELS and (far := float((pixels > _FAR).mean())) > _OTHER_PART:
+            return f"{where} are {pixels.mean():.0f} levels off in the mean, {far:.0%} of them by more than {_FAR}"
+    return ""
 
 
 def iou_of_boxes(one: npt.NDArray[np.float64], two: npt.NDArray[np.float64]) -> float:
@@ -203,14 +236,23 @@ def _overlap(one: LabelledObject, two: LabelledObject) -> float:
 
 
 def _compare(
-    index: int, name: str, stored: LabelledPicture, again: LabelledPicture, categories: Mapping[int, str], min_iou: float
+    index: int,
+    name: str,
+    stored: LabelledPicture,
+    again: LabelledPicture,
+    categories: Mapping[int, str],
+    min_iou: float,
+    same_pixels: bool,
 ) -> PictureComparison:
-    wrong, differing = [], np.nan
+    wrong, other, differing = [], "", np.nan
     if stored.image.shape != again.image.shape:
         wrong.append(f"its picture is {stored.image.shape}, and {again.image.shape} rendered again")
     else:
         off = np.maximum(stored.image, again.image) - np.minimum(stored.image, again.image) > _LEVELS
         differing = float(off.any(axis=-1).mean())
+        other = another_picture(stored, again)
+        if other and same_pixels:
+            wrong.append(f"it is another picture than was rendered: {other}")
     if stored.split != again.split:
         wrong.append(f"it is in {stored.split!r}, and belongs into {again.split!r}")
     objects = []
@@ -219,7 +261,14 @@ def _compare(
         there = None if second is None else again.objects[second]
         objects.append(_compare_objects(here, there, categories, min_iou))
     return PictureComparison(
-        index=index, name=name, stored=stored, again=again, objects=tuple(objects), differing=differing, wrong=tuple(wrong)
+        index=index,
+        name=name,
+        stored=stored,
+        again=again,
+        objects=tuple(objects),
+        differing=differing,
+        other=other,
+        wrong=tuple(wrong),
     )
 
 

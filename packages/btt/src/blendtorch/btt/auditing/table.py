@@ -45,6 +45,9 @@ def show(report: Report, console: Console) -> None:
         console.print(Text(f"Not as it was when the samples were made: {text}", "yellow"))
     if report.compared:
         _show_compared(report, console)
+    if others := [each for each in report.compared if each.other and not each.problems]:
+        text = f"{len(others)} pictures look otherwise now that what has made them has changed: "
+        console.print(Text(f"{text}{others[0].picture}, {others[0].other}", "yellow"))
     if report.changed and not report.agree:
         console.print(Text("Another renderer may move edges by pixels: --min-iou 0.98 allows that", "yellow"))
     console.print(Text(" ".join(verdict(report)), "bold green" if report.exit_code == 0 else "bold red"))
@@ -55,7 +58,7 @@ def verdict(report: Report) -> list[str]:
     text = []
     if not report.agree:
         bad = sum(bool(each.problems) for each in report.compared)
-        text.append(f"{bad} of {len(report.compared)} pictures have labels that are not those that were rendered again.")
+        text.append(f"{bad} of {len(report.compared)} pictures, or their labels, are not what was rendered again.")
     elif report.compared:
         text.append(f"All labels of the {len(report.compared)} pictures that were rendered again agree.")
     wrong = [f"{each.what} ({len(each.where)})" for each in report.statistics.findings if each.wrong]

@@ -32,10 +32,11 @@ compared: what the format rounds makes no difference, and boxes and masks are to
 told beside it. audit.png, in the folder or where -o says, shows the pictures with both labels, the worst first.
 
 What is found: labels that are not those of the picture (boxes, masks, classes, keypoints, poses, objects that are missing or
-too many); boxes outside of the picture, without area or apart from their masks; categories that nobody has named; samples that
-cannot be read; the same picture, or pictures of one episode, in two splits. And what may be meant so: pictures that are there
-twice or nearly, that are black, of one colour or half white; classes that are rare; how many objects are tiny, truncated or
-hidden. Models, scenes and versions that are others than when the samples were made are named.
+too many); pictures that the same versions render otherwise; boxes outside of the picture, without area or apart from their
+masks; categories that nobody has named; samples that cannot be read; the same picture, or pictures of one episode, in two
+splits. And what may be meant so: pictures that are there twice or nearly, that are black, of one colour or half white; classes
+that are rare; how many objects are tiny, truncated or hidden. Models, scenes and versions that are others than when the samples
+were made are named.
 
 exit codes:
   0  the labels agree, and nothing is wrong

@@ -12,7 +12,7 @@ from blendtorch.btt.auditing.data import DataSet
 from blendtorch.btt.auditing.facts import thumbnail
 from blendtorch.btt.auditing.sheet import draw_sheet
 from blendtorch.btt.auditing.statistics import nearest_before
-from blendtorch.btt.auditing.table import show
+from blendtorch.btt.auditing.table import show, verdict
 from blendtorch.btt.command import main
 from blendtorch.btt.generation.folder import DataFolder
 from blendtorch.btt.generation.versions import Versions
@@ -384,7 +384,8 @@ def test_a_sample_that_cannot_be_read_is_told_with_the_others_looked_at(make):
     (data.folder.path / "2.json").write_text("{")
     report = audited(data).report
     ((place,),) = [findings(report)["samples that cannot be read"]]
-    assert "sample 2" in place
+    assert place.startswith("sample 2: writer 'plain'")
+    assert f"samples that cannot be read (1; {place})" in " ".join(verdict(report))
     assert report.statistics.pictures == 5
     assert report.exit_code == 1
     assert 2 not in report.chosen
@@ -423,6 +424,17 @@ def test_an_episode_in_two_splits_leaks(make):
     (leak,) = findings(report)["episodes in two splits"]
     assert re.fullmatch(r"episode 3: sample 6 is in '\w+', sample 7 in '\w+'", leak)
     assert report.exit_code == 1
+
+
+def test_episodes_that_are_not_known_are_said_to_be(make, plugin):
+    data = make(count=12)
+    edit(data, 7, move_to_other_split)
+    data.folder.configuration.unlink()
+    report = audited(DataSet(data.folder.path, [str(plugin)]), samples=0).report
+    assert findings(report) == {}
+    (text,) = findings(report, wrong=False)["episodes are not known"]
+    assert text == "whether one is in several of train, val cannot be told without the configuration of the run"
+    assert report.exit_code == 0
 
 
 @pytest.mark.parametrize(

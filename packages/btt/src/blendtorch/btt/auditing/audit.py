@@ -152,7 +152,7 @@ def audit(
         for sample in watch(render(data, chosen), "rendering again", len(chosen)):
             comparison.add(sample, same_pixels=not data.changed_files and not getattr(render, "differing", ()))
         comparison.add_missing(chosen)
-    counted = statistics(looked, data.categories, data.episode_of)
+    counted = statistics(looked, data.categories, data.frames_per_episode)
     agree = not any(each.problems for each in comparison.compared)
     report = Report(
         folder=str(data.folder.path),

@@ -118,9 +118,10 @@ class DataSet:
         with named(self.writer, f"read sample {index}"):
             return self.writer.read(index)
 
-    def episode_of(self, index: int) -> int:
-        """Compute the episode of a sample."""
-        return index // int(self.configuration.get("frames_per_episode", 1))
+    @property
+    def frames_per_episode(self) -> int | None:
+        """How many samples an episode has; None where nothing says how the samples were made."""
+        return int(self.configuration.get("frames_per_episode", 1)) if self.configuration else None
 
     def look(self, index: int) -> SampleFacts:
         """Read a sample and say what is to be known of it; an error is told, and not raised."""

@@ -1,7 +1,7 @@
 """What can be said of a data set by looking at all of it: how much there is of what, and what cannot be right."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 
 import msgspec
@@ -15,8 +15,9 @@ _IMBALANCE = 10.0  # the most frequent class has so many times the objects of th
 _NEAR = 1.0  # levels: the root of the mean square between thumbnails of pictures that are nearly the same
 _BLOCK = 2048  # pictures that are compared at once
 
+UNREADABLE = "samples that cannot be read"
 SAME, NEARLY, LEAKS = "pictures that are there twice", "pictures that are nearly the same", "the same picture in two splits"
-EPISODES = "episodes in two splits"
+EPISODES, UNKNOWN_EPISODES = "episodes in two splits", "episodes are not known"
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -72,7 +73,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     findings: list[Finding]
 
 
-def statistics(samples: Sequence[SampleFacts], categories: Mapping[int, str], episode_of: Callable[[int], int]) -> Statistics:
+def statistics(samples: Sequence[SampleFacts], categories: Mapping[int, str], frames_per_episode: int | None) -> Statistics:
     """Count, and find what cannot be right.
 
     Parameters
@@ -80,8 +81,8 @@ def statistics(samples: Sequence[SampleFacts], categories: Mapping[int, str], ep
     samples : sequence of SampleFacts
     categories : mapping of int to str
         The names of all categories, by their ids.
-    episode_of : callable
-        Gives the episode of a sample.
+    frames_per_episode : int or None
+        None where nobody knows: then no episode is looked for in two splits, and that is told.
     """
     pictures = [picture for sample in samples for picture in sample.pictures]
     objects = [each for picture in pictures for each in picture.objects]
@@ -105,9 +106,9 @@ def statistics(samples: Sequence[SampleFacts], categories: Mapping[int, str], ep
         findings=[
             each
             for each in (
-                Finding("samples that cannot be read", [sample.error for sample in samples if sample.error], True),
+                Finding(UNREADABLE, [f"sample {sample.index}: {sample.error}" for sample in samples if sample.error], True),
                 *_wrong_objects(pictures, unknown - {0} if categories else set()),
-                *_leaking(pictures, episode_of),
+                *_leaking(pictures, frames_per_episode),
                 *_twice(pictures),
                 Finding("pictures that show nothing", [f"{each.name}: {each.bad}" for each in pictures if each.bad], False),
                 Finding("classes", _rare(classes), False),
@@ -168,11 +169,15 @@ def _wrong_objects(pictures: Sequence[PictureFacts], unknown: set[int]) -> list[
     return [Finding(kind, places, True) for kind, places in where.items()]
 
 
-def _leaking(pictures: Sequence[PictureFacts], episode_of: Callable[[int], int]) -> list[Finding]:
+def _leaking(pictures: Sequence[PictureFacts], frames_per_episode: int | None) -> list[Finding]:
+    if frames_per_episode is None:
+        splits = sorted({picture.split for picture in pictures})
+        text = f"whether one is in several of {', '.join(splits)} cannot be told without the configuration of the run"
+        return [Finding(UNKNOWN_EPISODES, [text] if len(splits) > 1 else [], False)]
     first: dict[int, PictureFacts] = {}
     episodes = {}
     for picture in pictures:
-        episode = episode_of(picture.index)
+        episode = picture.index // frames_per_episode
         other = first.setdefault(episode, picture)
         if other.split != picture.split:
             episodes[episode] = f"episode {episode}: {other.name} is in {other.split!r}, {picture.name} in {picture.split!r}"

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from blendtorch.btt.auditing.audit import Report
 from blendtorch.btt.auditing.comparing import written_iou
+from blendtorch.btt.auditing.statistics import UNREADABLE
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -61,7 +62,11 @@ def verdict(report: Report) -> list[str]:
         text.append(f"{bad} of {len(report.compared)} pictures, or their labels, are not what was rendered again.")
     elif report.compared:
         text.append(f"All labels of the {len(report.compared)} pictures that were rendered again agree.")
-    wrong = [f"{each.what} ({len(each.where)})" for each in report.statistics.findings if each.wrong]
+    wrong = [
+        f"{each.what} ({len(each.where)}{f'; {each.where[0]}' if each.what == UNREADABLE else ''})"
+        for each in report.statistics.findings
+        if each.wrong
+    ]
     if wrong:
         text.append(f"What cannot be right: {', '.join(wrong)}.")
     return text or ["Nothing is wrong with what can be told without rendering."]

@@ -7,7 +7,7 @@ from pathlib import Path
 from blendtorch.btt.generation.preset import make_preset
 from blendtorch.btt.generation.subject import Subject
 from blendtorch.core.atomic import write_atomically
-from blendtorch.core.errors import ConfigurationError
+from blendtorch.core.errors import BlendtorchError, ConfigurationError
 
 SUMMARY = "write a commented configuration for your models, to change and to generate from"
 DESCRIPTION = """\
@@ -23,9 +23,9 @@ Then look and generate: blendtorch generate --config blendtorch.yaml --preview 1
 
 exit codes:
   0  written
-  1  a model is not there or cannot be read, or the file is there already
-  2  wrong arguments
+  2  wrong arguments, a model that is not there or cannot be read, or the file is there already: nothing was written
 """
+_WRONG = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,6 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, write, and say what comes next."""
+    try:
+        return _write(options)
+    except BlendtorchError as error:
+        print(f"blendtorch init: {error}", file=sys.stderr)
+        return _WRONG
+
+
+def _write(options: argparse.Namespace) -> int:
     file = Path(options.output).expanduser()
     if options.output != "-" and file.exists() and not options.overwrite:
         raise ConfigurationError(f"{file} is there already: name another file with -o, or replace it with --overwrite")

@@ -119,9 +119,11 @@ def make_export(
     writer = chosen.into(folder.path)
     there: frozenset[int] = frozenset()
     if not overwrite:
+        _check_what_is_known(folder, source, chosen)  # before the writer makes its folders there
         with named(writer.open(), "list what is there"):
             there = writer.open().written()
-        _check_folder(folder, source, chosen, len(there))
+        if there and folder.read_recording() is None:
+            raise ConfigurationError(folder.refusal("something else", [f"{len(there)} samples that nothing is known of"]))
     written = there.intersection(source.places)
     needed = check_space(folder.path, writer.open(), shapes_in(source.first), len(source.places) - len(written))
     if overwrite:  # now that nothing else can be wrong
@@ -170,12 +172,16 @@ def _check_episodes(chosen: Format, source: Source) -> None:
         )
 
 
-def _check_folder(folder: DataFolder, source: Source, chosen: Format, written: int) -> None:
+def _check_what_is_known(folder: DataFolder, source: Source, chosen: Format) -> None:
     """Refuse to mix two data sets."""
     exported = folder.read_recording()
     if exported is None:
-        if written or folder.configuration.exists() or folder.versions.exists():
-            raise ConfigurationError(folder.refusal("something else", [_described(folder, written)]))
+        if folder.configuration.exists():
+            raise ConfigurationError(
+                folder.refusal("something else", [f"samples of blendtorch generate: {folder.configuration.name}"])
+            )
+        if folder.versions.exists():
+            raise ConfigurationError(folder.refusal("something else", [f"{folder.versions.name} of something else"]))
         return
     known, here = set(exported.ids), set(source.ids)
     if not (known <= here or here <= known):
@@ -184,14 +190,6 @@ def _check_folder(folder: DataFolder, source: Source, chosen: Format, written: i
         )
     if found := folder.other_formats(chosen):
         raise ConfigurationError(folder.refusal("the same recording, written otherwise", found))
-
-
-def _described(folder: DataFolder, written: int) -> str:
-    if folder.configuration.exists():
-        return (
-            f"{written} samples that blendtorch generate has made" if written else f"{folder.configuration.name} of another run"
-        )
-    return f"{written} samples that nothing is known of" if written else f"{folder.versions.name} of something else"
 
 
 def _made_by(source: Source, chosen: Format) -> tuple[Versions, ...]:

@@ -35,6 +35,8 @@ class RecordingWriter(Writer):
 
     name = "recording"
     interface = 1
+    # Those that some format needs beside the usual ones: whoever records decides later what for.
+    annotators = ("boxes2d_loose", "masks_amodal", {"name": "visibility", "beyond": True})
     gathers = True
 
     def open(self, folder: Path) -> None:

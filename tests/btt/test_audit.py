@@ -540,6 +540,15 @@ def test_wrong_folders_and_arguments(make, plugin, tmp_path, capsys):
     ]:
         assert main(["audit", *map(str, arguments), "--plugin", str(plugin)]) == 2
         assert text in capsys.readouterr().err
+    (tmp_path / "configuration.yaml").write_text((folder / "configuration.yaml").read_text())
+    for line, text in (
+        ("enable_autoexec: true\n", "if you trust them, say --enable-autoexec"),
+        (f"record_path_prefix: {tmp_path / 'trace'}\n", "there is no argument 'record_path_prefix'"),
+    ):
+        (folder / "configuration.yaml").write_text((tmp_path / "configuration.yaml").read_text() + line)
+        assert main(["audit", str(folder), "--plugin", str(plugin)]) == 2
+        assert text in capsys.readouterr().err
+    (folder / "configuration.yaml").write_text((tmp_path / "configuration.yaml").read_text())
     (folder / "configuration.yaml").rename(tmp_path / "configuration.yaml")
     assert main(["audit", str(folder), "--plugin", str(plugin)]) == 2
     assert "has no configuration.yaml" in capsys.readouterr().err

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from blendtorch.btt.auditing.facts import SampleFacts, facts_of
 from blendtorch.btt.configuration import load_configuration
+from blendtorch.btt.generation.arguments import check_arguments
 from blendtorch.btt.generation.folder import VERSIONS, DataFolder, checksum
 from blendtorch.btt.generation.looking import as_arguments, format_of, not_given
 from blendtorch.btt.generation.writing import WriterInFolder, named
@@ -27,6 +28,8 @@ class DataSet:
     folder : path
     plugins : sequence of path
         Python files with plug-ins. Those that the configuration names are run only if they are among them.
+    enable_autoexec : bool
+        Scripts inside the .blend may run where the configuration says so, too.
 
     Attributes
     ----------
@@ -43,7 +46,7 @@ class DataSet:
         If the folder does not say what is in it, or the writer is not installed here.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], plugins: Sequence[str] = ()) -> None:
+    def __init__(self, folder: str | os.PathLike[str], plugins: Sequence[str] = (), enable_autoexec: bool = False) -> None:
         self.folder = DataFolder(folder)
         if not self.folder.path.is_dir():
             raise ConfigurationError(f"{self.folder.path} is no folder: name one that blendtorch generate or export has made")
@@ -57,12 +60,12 @@ class DataSet:
         if self.folder.configuration.is_file():
             self.configuration = load_configuration(self.folder.configuration)
         self.categories = self.folder.categories
-        self._plugins = tuple(plugins)
+        self._plugins, self._enable_autoexec = tuple(plugins), enable_autoexec
         self._format = format_of(self.folder, self._plugins)
         self._writer = self._format.into(self.folder.path)
 
     def require_configuration(self) -> None:
-        """Refuse to render what nothing says how to make, or what takes plug-ins that the user has not named.
+        """Refuse to render what nothing says how to make, or what runs Python that the user has not allowed.
 
         Raises
         ------
@@ -72,6 +75,12 @@ class DataSet:
             raise ConfigurationError(
                 f"{self.folder.path} has no {self.folder.configuration.name}, which says how its samples were made, so they "
                 "cannot be rendered again: look at what is there, with --samples 0"
+            )
+        check_arguments(self.configuration, str(self.folder.configuration))
+        if self.configuration.get("enable_autoexec") and not self._enable_autoexec:
+            raise ConfigurationError(
+                f"{self.folder.path} was made with the scripts inside {self.configuration.get('scene')}, and rendering again "
+                "runs them: if you trust them, say --enable-autoexec; or look at what is there, with --samples 0"
             )
         if left := not_given(self.configuration, self._plugins):
             raise ConfigurationError(

@@ -72,6 +72,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="a Python file with plug-ins, which is run; what the folder itself names is not; may be repeated",
     )
+    parser.add_argument(
+        "--enable-autoexec", action="store_true", help="run the scripts inside the .blend, where the samples were made so"
+    )
     parser.add_argument("--workers", metavar="N", type=int, help="processes that read (default: by the number of CPUs)")
     parser.add_argument("-o", "--output", metavar="FILE", help="the picture (default: audit.png in the folder)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON; all else goes to stderr")
@@ -81,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
     """Look, render, compare, and tell."""
     try:
         _check(options)
-        data = DataSet(options.folder, absolute(options.plugin))
+        data = DataSet(options.folder, absolute(options.plugin), options.enable_autoexec)
         if options.samples:
             data.require_configuration()
         indexes = data.indexes

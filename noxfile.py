@@ -63,10 +63,8 @@ EXAMPLE = "plugins/blendtorch-example"
 IN_BLENDER = [STANDARD, "plugins/blendtorch-cycles", "plugins/blendtorch-gbuffer", EXAMPLE]
 WRITERS = [IMAGES, *(f"plugins/blendtorch-{name}" for name in ("coco", "yolo", "bop", "webdataset", "huggingface"))]
 PLUGINS = [*IN_BLENDER, *WRITERS]
-TEST_TOOLS = [
-    *("pytest>=9", "pytest-timeout", "hypothesis", "jsonschema", "hatchling", "types-psutil", "types-PyYAML"),
-    "playwright",  # drives the Chromium of the system, and downloads none
-]
+TEST_TOOLS = ["pytest>=9", "pytest-timeout", "hypothesis", "jsonschema", "hatchling", "types-psutil", "types-PyYAML"]
+BROWSER = ["playwright"]  # drives the Chromium of the system, and downloads none
 READERS = ["pycocotools", "webdataset", "datasets", "ultralytics"]  # of the formats that we write
 DETECTOR = [
     "torchvision==0.28.0",
@@ -102,7 +100,7 @@ def environment(session, name, version, requirements, ours):
 
 
 def main_environment(session):
-    return environment(session, MAIN, "3.11", [TORCH, *TEST_TOOLS, *READERS, *DETECTOR], [CORE, BTT, BTB_WITH_BPY, *PLUGINS])
+    return environment(session, MAIN, "3.11", [TORCH, *TEST_TOOLS, *BROWSER, *READERS, *DETECTOR], [CORE, BTT, BTB_WITH_BPY, *PLUGINS])
 
 
 def tool_environment(session):

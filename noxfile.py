@@ -100,7 +100,8 @@ def environment(session, name, version, requirements, ours):
 
 
 def main_environment(session):
-    return environment(session, MAIN, "3.11", [TORCH, *TEST_TOOLS, *BROWSER, *READERS, *DETECTOR], [CORE, BTT, BTB_WITH_BPY, *PLUGINS])
+    requirements = [TORCH, *TEST_TOOLS, *BROWSER, *READERS, *DETECTOR]
+    return environment(session, MAIN, "3.11", requirements, [CORE, BTT, BTB_WITH_BPY, *PLUGINS])
 
 
 def tool_environment(session):

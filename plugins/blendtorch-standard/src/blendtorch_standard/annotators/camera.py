@@ -43,7 +43,8 @@ class Camera(Annotator):
 
     def setup(self, context: SetupContext) -> None:
         """Look which cameras are orthographic."""
-        self._orthographic = [camera.name for camera in context.cameras if camera.data.type == "ORTHO"]
+        # Cameras of a scene without Blender have no type, and are perspective.
+        self._orthographic = [camera.name for camera in context.cameras if getattr(camera.data, "type", "") == "ORTHO"]
 
     def legend(self) -> Mapping[str, Any]:
         """Say what no matrix tells."""

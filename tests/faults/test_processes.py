@@ -83,7 +83,6 @@ def run_trainer(tmp_path):
         process.communicate()
 
 
-@pytest.mark.blender
 @pytest.mark.parametrize(("proto", "stop_s"), [("ipc", STOP_S), ("tcp", LOST_S)])
 def test_a_stopped_instance_stalls_nobody_else(launch, tmp_path, proto, stop_s, monkeypatch):
     """SIGSTOP for longer than the time-out, and than connections by tcp are kept: a minute, and here less."""
@@ -143,7 +142,6 @@ def _with_pid(item):
     return {**item, "worker": os.getpid()}
 
 
-@pytest.mark.blender
 def test_a_stopped_worker_stalls_blender_and_loses_nothing(launch):
     """SIGSTOP of one of two workers for 10 s: DataLoader keeps its order, so all wait for it."""
     script = "for number in range(400):\n    pub.publish(number=number, image=np.zeros((64, 64, 3), np.uint8))"
@@ -190,7 +188,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.blender
 def test_a_stopped_trainer_with_workers_stalls_blender_and_loses_nothing(launch, run_trainer, tmp_path):
     """SIGSTOP of two trainers and their workers, one of them by tcp, for longer than the time-out."""
     script = "for number in range(300):\n    pub.publish(number=number, image=np.zeros((480, 640, 3), np.uint8))"
@@ -241,7 +238,6 @@ anim.play((0, 99))
         assert text in str(error)
 
 
-@pytest.mark.blender
 def test_a_slow_trainer_gets_what_came_before_an_error(launch, error_of):
     """It needs longer for what it has queued than the instance that fails waits for it."""
     script = """

@@ -3,6 +3,7 @@
 import errno
 import ipaddress
 import socket
+import time
 
 import zmq
 from blendtorch.core.errors import AddressError
@@ -41,10 +42,22 @@ def is_loopback(address: str) -> bool:
 
 def refuse_taken_path(address: str) -> None:
     """Refuse an ipc address where somebody listens: libzmq would take it over, and the other would wait for ever."""
-    if address.startswith("ipc://"):
-        with socket.socket(socket.AF_UNIX) as probe:
-            if probe.connect_ex(address.removeprefix("ipc://")) == 0:
-                raise AddressError(f"{address} is in use: another publisher listens there")
+    if _listens(address):
+        raise AddressError(f"{address} is in use: another publisher listens there")
+
+
+def wait_for_free_path(address: str) -> None:
+    """Wait until nobody listens at an ipc address, a second at most: libzmq closes a socket after its `close` has returned."""
+    deadline = time.monotonic() + 1.0
+    while _listens(address) and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def _listens(address: str) -> bool:
+    if not address.startswith("ipc://"):
+        return False
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(address.removeprefix("ipc://")) == 0
 
 
 def bind_error(address: str, error: zmq.ZMQError) -> AddressError:

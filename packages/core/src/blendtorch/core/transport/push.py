@@ -14,7 +14,7 @@ from blendtorch.core.errors import AddressError, DecodeError
 from blendtorch.core.messages import EndOfStream, Failure, Message
 from blendtorch.core.ring import Ring
 from blendtorch.core.transport import control
-from blendtorch.core.transport.addresses import bind_error, check_address, is_loopback, refuse_taken_path
+from blendtorch.core.transport.addresses import bind_error, check_address, is_loopback, refuse_taken_path, wait_for_free_path
 from blendtorch.core.transport.columns import Columns
 from blendtorch.core.transport.keys import Keys, guard, push_context
 from blendtorch.core.transport.locality import is_alive, local_pid
@@ -202,6 +202,7 @@ class Push:
             self._socket.disable_monitor()
             self._monitor.close(0)
             self._socket.close(0)
+            wait_for_free_path(self.address)  # for who opens it again at once
             if self._ring is not None:
                 self._ring.close()
                 self._ring = self._columns = None
